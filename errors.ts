@@ -1,0 +1,57 @@
+/**
+ * sendfile(2) cannot be used and the fallback was not wanted (`fallback: false`), or there is nothing to fall back
+ * on. `sent` bytes of the file had left before that.
+ */
+export class SendfileNotAvailableError extends Error {
+  override readonly name: string = "SendfileNotAvailableError";
+  /** Why, as one clause: "TLS", "no permission: run with --allow-ffi", … */
+  readonly reason: string;
+  /** Bytes of the file that had been sent. */
+  readonly sent: number;
+
+  constructor(reason: string, sent = 0, options?: ErrorOptions) {
+    super(`sendfile is not available: ${reason}`, options);
+    this.reason = reason;
+    this.sent = sent;
+  }
+}
+
+/** Anything the system answered that ends a transfer. */
+export class SendfileError extends Error {
+  override readonly name: string = "SendfileError";
+  /** The system's name for the error: "EIO", "EBADF", "ETIMEDOUT", … */
+  readonly code: string;
+  /** Its number on this system; 0 where no system call reported it. */
+  readonly errno: number;
+  /** The call that failed: "sendfile", "send", "dup", … */
+  readonly syscall: string;
+  /** Bytes of the file that had been sent. */
+  readonly sent: number;
+
+  constructor(
+    message: string,
+    { code, errno = 0, syscall, sent = 0, cause }: {
+      code: string;
+      errno?: number;
+      syscall: string;
+      sent?: number;
+      cause?: unknown;
+    },
+  ) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.errno = errno;
+    this.syscall = syscall;
+    this.sent = sent;
+  }
+}
+
+/** The connection is gone: reset or closed by the peer (EPIPE, ECONNRESET), or closed on this side (ENOTCONN). */
+export class ConnectionClosedError extends SendfileError {
+  override readonly name = "ConnectionClosedError";
+}
+
+/** No byte could be sent for as long as the option `timeout` allows. `code` is "ETIMEDOUT". */
+export class SendfileTimeoutError extends SendfileError {
+  override readonly name = "SendfileTimeoutError";
+}

@@ -1,0 +1,70 @@
+import { SendfileError } from "../errors.ts";
+import { isLost, type Transfer } from "../transfer.ts";
+
+/** Bytes read ahead for one socket: enough for good throughput, and 100 slow clients cost 25 MB. */
+const BUFFER = 256 * 1024;
+
+/**
+ * Sends the rest of a transfer by read and write: header, file and trailer, with no more than one buffer on the
+ * way. Each write resolves when the runtime has room again, so a slow peer slows the reading down.
+ */
+export async function copy(transfer: Transfer): Promise<void> {
+  const { header, remaining, trailer, source, target } = transfer;
+  source.keep();
+  if (target.alive) transfer.watch(() => target.alive!());
+  const buffer = new Uint8Array(Math.min(BUFFER, header.length + remaining + trailer.length));
+  for (;;) {
+    const head = take(transfer.header, buffer, 0);
+    transfer.header = transfer.header.subarray(head);
+    let filled = head;
+    let ofFile = 0;
+    if (filled < buffer.length && transfer.hasMore()) {
+      await transfer.pause();
+      const room = Math.min(buffer.length - filled, transfer.remaining, transfer.piece);
+      ofFile = await source.read(buffer.subarray(filled, filled + room), transfer.position);
+      if (ofFile === 0) transfer.ended();
+      filled += ofFile;
+    }
+    if (transfer.remaining === ofFile && filled < buffer.length) {
+      const tail = take(transfer.trailer, buffer, filled);
+      transfer.trailer = transfer.trailer.subarray(tail);
+      filled += tail;
+    }
+    if (filled === 0) return;
+    await writeAll(transfer, buffer.subarray(0, filled), head, ofFile);
+  }
+}
+
+function take(from: Uint8Array, into: Uint8Array, at: number): number {
+  const bytes = Math.min(from.length, into.length - at);
+  into.set(from.subarray(0, bytes), at);
+  return bytes;
+}
+
+/** Writes all of `bytes`, of which `ofFile` from `head` on are the file's, and takes note of them as they go. */
+async function writeAll(transfer: Transfer, bytes: Uint8Array, head: number, ofFile: number): Promise<void> {
+  let written = 0;
+  let noted = 0;
+  while (written < bytes.length) {
+    try {
+      written += await transfer.guard(transfer.target.write(bytes.subarray(written), transfer.stop));
+    } catch (error) {
+      throw asFailure(transfer, error);
+    }
+    const now = Math.min(Math.max(written - head, 0), ofFile);
+    if (now > noted) transfer.moved(now - noted, "copy");
+    else transfer.progress();
+    noted = now;
+  }
+}
+
+/** A runtime's own error of a write as this package's. */
+function asFailure(transfer: Transfer, error: unknown): unknown {
+  if (transfer.stop.aborted) return transfer.stop.reason;
+  if (!(error instanceof Error)) return error;
+  const { code, errno, syscall = "write" } = error as { code?: string; errno?: number; syscall?: string };
+  if (code !== undefined && isLost(code)) return transfer.failure(code, Math.abs(errno ?? 0), syscall, error);
+  if (isLost(error.name)) return transfer.failure(error.name, Math.abs(errno ?? 0), syscall, error);
+  if (error instanceof SendfileError) return transfer.failure(error.code, error.errno, error.syscall, error);
+  return error;
+}

@@ -1,0 +1,54 @@
+import { kqueueBlocking, kqueueSymbols } from "./kqueue.ts";
+import type { Symbols } from "./library.ts";
+
+/** What Darwin and FreeBSD have in common, of the fields of `System`. */
+export const bsd = {
+  blocking: kqueueBlocking,
+  family: (sockaddr: Uint8Array): number => sockaddr[1],
+  O_NONBLOCK: 0x4,
+  SOL_SOCKET: 0xffff,
+  SO_TYPE: 0x1008,
+  MSG_MORE: 0,
+  TCP_CORK: 4, // TCP_NOPUSH
+  cookie: (): bigint => 0n,
+} as const;
+
+export const bsdSymbols: Symbols = {
+  ...kqueueSymbols,
+  errno: { name: "__error", args: [], returns: "pointer" },
+  getdtablesize: { args: [], returns: "i32" },
+};
+
+/** errno.h, where the two agree. */
+export const bsdErrors = {
+  1: "EPERM",
+  4: "EINTR",
+  5: "EIO",
+  9: "EBADF",
+  12: "ENOMEM",
+  14: "EFAULT",
+  16: "EBUSY",
+  18: "EXDEV",
+  22: "EINVAL",
+  23: "ENFILE",
+  24: "EMFILE",
+  28: "ENOSPC",
+  29: "ESPIPE",
+  32: "EPIPE",
+  35: "EAGAIN",
+  38: "ENOTSOCK",
+  41: "EPROTOTYPE",
+  42: "ENOPROTOOPT",
+  51: "ENETUNREACH",
+  53: "ECONNABORTED",
+  54: "ECONNRESET",
+  55: "ENOBUFS",
+  57: "ENOTCONN",
+  60: "ETIMEDOUT",
+  65: "EHOSTUNREACH",
+  78: "ENOSYS",
+  84: "EOVERFLOW",
+} as const;
+
+/** A table as large as the limit would be scanned for nothing where the limit is "unlimited". */
+export const SCAN_LIMIT = 65536;

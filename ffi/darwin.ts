@@ -1,0 +1,66 @@
+import { bsd, bsdErrors, bsdSymbols, SCAN_LIMIT } from "./bsd.ts";
+import { openKqueue } from "./kqueue.ts";
+import { isRegular, type System, uint64 } from "./system.ts";
+
+const EVFILT_USER = -10;
+
+/** struct stat with 64-bit inodes. */
+const stat = new DataView(new ArrayBuffer(144));
+const statBytes = new Uint8Array(stat.buffer);
+
+/** off_t *len: in the bytes wanted, out the bytes sent. */
+const length = new DataView(new ArrayBuffer(8));
+const lengthBytes = new Uint8Array(length.buffer);
+
+/** macOS, x86-64 and arm64. */
+export function darwin(arch: "x64" | "arm64"): System {
+  return {
+    ...bsd,
+    name: "darwin",
+    libraries: ["libSystem.dylib", "/usr/lib/libSystem.dylib", "/usr/lib/libSystem.B.dylib"],
+    symbols: {
+      ...bsdSymbols,
+      /** int sendfile(int fd, int s, off_t offset, off_t *len, struct sf_hdtr *hdtr, int flags) */
+      sendfile: { args: ["i32", "i32", "i64", "buffer", "pointer", "i32"], returns: "i32" },
+      /** int fstat(int fd, struct stat *buf); the plain name has 32-bit inodes on x86-64 */
+      fstat: { name: arch === "x64" ? "fstat$INODE64" : "fstat", args: ["i32", "buffer"], returns: "i32" },
+      /**
+       * int fcntl(int fd, int cmd, ...): arm64 passes variadic arguments on the stack, behind the eight that go in
+       * registers, x86-64 in the next register. The argument is given in both places.
+       */
+      fcntl: {
+        args: ["i32", "i32", "i64", "i64", "i64", "i64", "i64", "i64", "i64"],
+        returns: "i32",
+      },
+    },
+    errors: { ...bsdErrors, 45: "ENOTSUP", 102: "EOPNOTSUPP" },
+    AF_INET6: 30,
+    F_DUPFD_CLOEXEC: 67,
+    sendFlags: 0x80, // MSG_DONTWAIT; SIGPIPE is ignored by both runtimes
+    fcntl({ call, wide }, fd, command, argument) {
+      const [value, none] = [wide(argument), wide(0)];
+      return call.fcntl(fd, command, value, none, none, none, none, none, value);
+    },
+    stat({ call }, fd, into) {
+      const result = call.fstat(fd, statBytes);
+      if (result < 0) return result;
+      into.dev = stat.getInt32(0, true);
+      into.regular = isRegular(stat.getUint16(4, true));
+      into.ino = uint64(stat, 8);
+      into.size = uint64(stat, 96);
+      return result;
+    },
+    sendfile({ call, wide }, out, file, offset, count) {
+      length.setUint32(0, count, true);
+      length.setUint32(4, 0, true);
+      const result = call.sendfile(file, out, wide(offset), lengthBytes, null, 0);
+      // *len is the bytes sent also with EAGAIN and EINTR: they have left, whatever the result says. With other
+      // errors it may still hold the bytes wanted, so it counts only where it is smaller.
+      const sent = uint64(length, 0);
+      if (result === 0 || (sent > 0 && sent < count)) return sent;
+      return -1;
+    },
+    descriptorLimit: ({ call }) => Math.min(call.getdtablesize(), SCAN_LIMIT),
+    openSelector: (library, check) => openKqueue(library, 32, EVFILT_USER, check),
+  };
+}

@@ -1,0 +1,93 @@
+import type {
+  BlockingCall,
+  Library,
+  Loader,
+  NativeFunction,
+  NativeType,
+  Signature,
+  Symbols,
+} from "./library.ts";
+
+type DenoSymbol = {
+  name: string;
+  parameters: NativeType[];
+  result: Signature["returns"];
+  nonblocking: boolean;
+};
+
+function translate(symbols: Symbols, nonblocking: boolean): Record<string, DenoSymbol> {
+  return Object.fromEntries(
+    Object.entries(symbols).map(([key, { name = key, args, returns }]) => [
+      key,
+      { name, parameters: [...args], result: returns, nonblocking },
+    ]),
+  );
+}
+
+/** Deno's FFI. The permission is asked for by query only: a library must not make a server stop at a prompt. */
+export const denoLoader: Loader = {
+  load(candidates, symbols, blocking) {
+    const granted = candidates.filter((path) =>
+      Deno.permissions.querySync({ name: "ffi", path }).state === "granted"
+    );
+    if (granted.length === 0) {
+      return "no permission: run with --allow-ffi (or --allow-ffi=<absolute path of libc>)";
+    }
+    const failures: string[] = [];
+    for (const path of granted) {
+      try {
+        const { symbols: call } = Deno.dlopen(path, {
+          ...translate(symbols, false),
+          ...translate(blocking, true),
+        });
+        return new DenoLibrary(path, call as Record<string, NativeFunction>);
+      } catch (error) {
+        failures.push((error as Error).message);
+      }
+    }
+    return `the C library could not be loaded: ${failures.join("; ")}`;
+  },
+};
+
+class DenoLibrary implements Library {
+  /** 0: an open descriptor or a running timer would trip the leak check of whoever tests with `Deno.test`. */
+  readonly linger = 0;
+  /** A number for a 64-bit argument takes V8's slow call: 346 ns against 174 ns with a bigint (measured). */
+  readonly wide = BigInt;
+
+  constructor(readonly path: string, readonly call: Record<string, NativeFunction>) {}
+
+  watch(call: BlockingCall, onReturn: (result: number, events: Uint8Array) => void) {
+    const events = new Uint8Array(call.bytes);
+    const args = call.args.map((arg) => arg === "events" ? events : arg);
+    const blocking = this.call[call.symbol];
+    let wanted = false;
+    let looping = false;
+    let inside = false;
+    let ended = Promise.resolve();
+
+    async function repeat() {
+      looping = true;
+      while (wanted) {
+        inside = true;
+        const result: number = await blocking(...args);
+        inside = false;
+        onReturn(result, events);
+      }
+      looping = false;
+    }
+
+    return {
+      start() {
+        wanted = true;
+        // A call that was told to rest but has not returned yet goes on by itself.
+        if (!looping) ended = repeat();
+      },
+      rest() {
+        wanted = false;
+        return inside;
+      },
+      close: () => ended,
+    };
+  }
+}

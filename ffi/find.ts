@@ -1,0 +1,48 @@
+import { type Endpoint, type Libc, sameEndpoint } from "./libc.ts";
+
+/** Both ends of a connection. */
+export interface Connection {
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+}
+
+const scratch: Endpoint = new Uint8Array(18);
+
+/** Whether `fd` is a socket between these two ends. */
+export function isConnection(libc: Libc, fd: number, { local, remote }: Connection): boolean {
+  return libc.endpoint(fd, "remote", scratch) && sameEndpoint(scratch, remote) &&
+    libc.endpoint(fd, "local", scratch) && sameEndpoint(scratch, local);
+}
+
+/**
+ * The descriptor of a connection that its runtime does not tell, found among the process's own by both addresses.
+ * Two descriptors of one socket (duplicates, told by the socket cookie) are one match; two sockets are no match.
+ */
+export function findConnection(libc: Libc, connection: Connection): number | undefined {
+  let found: number | undefined;
+  const limit = libc.descriptorLimit();
+  for (let fd = 0; fd < limit; fd++) {
+    if (!isConnection(libc, fd, connection)) continue;
+    if (found === undefined) found = fd;
+    else if (libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found)) return undefined;
+  }
+  return found;
+}
+
+/**
+ * A descriptor that reads the file `dev`, `ino`, found among the process's own. Any of several will do: they read
+ * the same bytes, and this package never uses a descriptor's own position.
+ */
+export function findFile(libc: Libc, dev: number, ino: number): number | undefined {
+  const limit = libc.descriptorLimit();
+  for (let fd = 0; fd < limit; fd++) {
+    if (isFile(libc, fd, dev, ino) && libc.isReadable(fd)) return fd;
+  }
+  return undefined;
+}
+
+/** Whether `fd` stands for the regular file `dev`, `ino`. */
+export function isFile(libc: Libc, fd: number, dev: number, ino: number): boolean {
+  const stat = libc.stat(fd);
+  return typeof stat === "object" && stat.regular && stat.ino === ino && stat.dev === dev;
+}

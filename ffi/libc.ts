@@ -1,0 +1,249 @@
+import { SendfileError } from "../errors.ts";
+import type { Library, Symbols } from "./library.ts";
+import type { Selector } from "./selector.ts";
+import type { FileStat, System } from "./system.ts";
+
+const SHUT_WR = 1;
+const F_GETFL = 3;
+const O_ACCMODE = 3;
+const O_WRONLY = 1;
+const POLLIN = 1;
+const POLLOUT = 4;
+const AF_INET = 2;
+const IPPROTO_TCP = 6;
+const SOCK_STREAM = 1;
+
+/** The same C declaration on every system. */
+export const commonSymbols: Symbols = {
+  /** void *memcpy(void *dest, const void *src, size_t n) */
+  memcpy: { args: ["buffer", "pointer", "usize"], returns: "pointer" },
+  /** ssize_t read(int fd, void *buf, size_t count) */
+  read: { args: ["i32", "buffer", "usize"], returns: "i32" },
+  /** ssize_t pread(int fd, void *buf, size_t count, off_t offset) */
+  pread: { args: ["i32", "buffer", "usize", "i64"], returns: "i32" },
+  /** ssize_t write(int fd, const void *buf, size_t count) */
+  write: { args: ["i32", "buffer", "usize"], returns: "i32" },
+  /** ssize_t send(int sockfd, const void *buf, size_t len, int flags) */
+  send: { args: ["i32", "buffer", "usize", "i32"], returns: "i32" },
+  /** int close(int fd) */
+  close: { args: ["i32"], returns: "i32" },
+  /** int shutdown(int sockfd, int how) */
+  shutdown: { args: ["i32", "i32"], returns: "i32" },
+  /** int getsockname(int sockfd, struct sockaddr *addr, socklen_t *addrlen) */
+  getsockname: { args: ["i32", "buffer", "buffer"], returns: "i32" },
+  /** int getpeername(int sockfd, struct sockaddr *addr, socklen_t *addrlen) */
+  getpeername: { args: ["i32", "buffer", "buffer"], returns: "i32" },
+  /** int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen) */
+  getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
+  /** int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen) */
+  setsockopt: { args: ["i32", "i32", "i32", "buffer", "u32"], returns: "i32" },
+  /** int poll(struct pollfd *fds, nfds_t nfds, int timeout) */
+  poll: { args: ["buffer", "usize", "i32"], returns: "i32" },
+  /** int inet_pton(int af, const char *src, void *dst) */
+  inet_pton: { args: ["i32", "buffer", "buffer"], returns: "i32" },
+};
+
+/** Bytes of an {@link Endpoint}. */
+const ENDPOINT = 18;
+
+/**
+ * An IP address as 16 bytes (IPv4 mapped into IPv6) and a port as 2, so that `127.0.0.1` and `::ffff:127.0.0.1`,
+ * which runtimes give for the same socket, compare equal.
+ */
+export type Endpoint = Uint8Array;
+
+export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  for (let i = ENDPOINT - 1; i >= 0; i--) if (a[i] !== b[i]) return false; // the port differs most, and is last
+  return true;
+}
+
+/**
+ * The C library as the rest of this package sees it: descriptors, bytes and names of errors; no errno number, no
+ * struct. Calls on the way of every transfer return a negated errno instead of throwing.
+ */
+export class Libc {
+  readonly library: Library;
+  readonly system: System;
+  readonly #errno: unknown;
+  readonly #errnoOut = new Int32Array(1);
+  readonly #errnoBytes = new Uint8Array(this.#errnoOut.buffer);
+  readonly #four: number | bigint;
+  readonly #sockaddr = new Uint8Array(128);
+  readonly #length = new Uint32Array(1);
+  readonly #value = new Int32Array(1);
+  readonly #stat: FileStat = { regular: false, size: 0, dev: 0, ino: 0 };
+
+  constructor(library: Library, system: System) {
+    this.library = library;
+    this.system = system;
+    this.#four = library.wide(4);
+    // One address for each thread, and an instance never leaves its thread.
+    this.#errno = library.call.errno();
+  }
+
+  /** The negated errno of the call just made. Must be the very next call. */
+  #failed(): number {
+    // memcpy instead of a pointer view: Deno refuses the view when the permission is limited to a path.
+    this.library.call.memcpy(this.#errnoBytes, this.#errno, this.#four);
+    return -this.#errnoOut[0];
+  }
+
+  /** The system's name for a negated errno: "EAGAIN". */
+  errorName(result: number): string {
+    return this.system.errors[-result] ?? `E${-result}`;
+  }
+
+  /** A result below zero as the error it stands for. */
+  error(result: number, syscall: string, sent = 0): SendfileError {
+    const code = this.errorName(result);
+    return new SendfileError(`${syscall}: ${code}`, { code, errno: -result, syscall, sent });
+  }
+
+  /** Bytes sent; 0 at the end of the file; a negated errno where nothing was sent. `count` is at least 1. */
+  sendfile(out: number, file: number, offset: number, count: number): number {
+    const result = this.system.sendfile(this.library, out, file, offset, count);
+    return result < 0 ? this.#failed() : result;
+  }
+
+  /** Bytes read at an absolute position, 0 at the end, or a negated errno. */
+  pread(fd: number, into: Uint8Array, position: number): number {
+    const { call, wide } = this.library;
+    const result = call.pread(fd, into, wide(into.length), wide(position));
+    return result < 0 ? this.#failed() : result;
+  }
+
+  /** Bytes sent, or a negated errno. `more`: hold them back for what follows, where the system can. Never waits. */
+  send(fd: number, bytes: Uint8Array, more: boolean): number {
+    const { sendFlags, MSG_MORE } = this.system;
+    const flags = more ? sendFlags | MSG_MORE : sendFlags;
+    const result = this.library.call.send(fd, bytes, this.library.wide(bytes.length), flags);
+    return result < 0 ? this.#failed() : result;
+  }
+
+  /** Whether `send` with `more` holds bytes back without a cork. */
+  get hasMore(): boolean {
+    return this.system.MSG_MORE !== 0;
+  }
+
+  /** Holds back a last partial segment, or lets it go. Sockets other than TCP have no cork and need none. */
+  cork(fd: number, on: boolean): void {
+    this.setOption(fd, IPPROTO_TCP, this.system.TCP_CORK, on ? 1 : 0);
+  }
+
+  /** setsockopt with an int; 0 or a negated errno. */
+  setOption(fd: number, level: number, option: number, value: number): number {
+    this.#value[0] = value;
+    const result = this.library.call.setsockopt(fd, level, option, this.#value, 4);
+    return result < 0 ? this.#failed() : result;
+  }
+
+  /** A duplicate of `fd` that a child process does not inherit, or a negated errno. The caller closes it. */
+  dup(fd: number): number {
+    const result = this.system.fcntl(this.library, fd, this.system.F_DUPFD_CLOEXEC, 0);
+    return result < 0 ? this.#failed() : result;
+  }
+
+  close(fd: number): void {
+    this.library.call.close(fd);
+  }
+
+  /** Ends the sending direction: the peer sees the end of the stream. */
+  shutdown(fd: number): void {
+    this.library.call.shutdown(fd, SHUT_WR);
+  }
+
+  /** What `fd` is, or a negated errno. The object is used again by the next call. */
+  stat(fd: number): FileStat | number {
+    const result = this.system.stat(this.library, fd, this.#stat);
+    return result < 0 ? this.#failed() : this.#stat;
+  }
+
+  /** Whether `fd` is open and may be read from. */
+  isReadable(fd: number): boolean {
+    const flags = this.system.fcntl(this.library, fd, F_GETFL, 0);
+    return flags >= 0 && (flags & O_ACCMODE) !== O_WRONLY;
+  }
+
+  isNonBlocking(fd: number): boolean {
+    return (this.system.fcntl(this.library, fd, F_GETFL, 0) & this.system.O_NONBLOCK) !== 0;
+  }
+
+  /** Whether `fd` is a stream socket. Throws where it is not even open. */
+  isStreamSocket(fd: number): boolean {
+    this.#length[0] = 4;
+    const { SOL_SOCKET, SO_TYPE } = this.system;
+    if (this.library.call.getsockopt(fd, SOL_SOCKET, SO_TYPE, this.#value, this.#length) === 0) {
+      return this.#value[0] === SOCK_STREAM;
+    }
+    const error = this.lastError("getsockopt");
+    if (error.code === "EBADF") throw error;
+    return false;
+  }
+
+  /** A number that only this socket has, for as long as the system runs; 0 where the system has none or no socket. */
+  cookie(fd: number): bigint {
+    return this.system.cookie(this.library, fd);
+  }
+
+  /** Reads the address of `fd`'s own end or of its peer's into `into`; false where it has no IP address. */
+  endpoint(fd: number, end: "local" | "remote", into: Endpoint): boolean {
+    const { call } = this.library;
+    this.#length[0] = this.#sockaddr.length;
+    const get = end === "local" ? call.getsockname : call.getpeername;
+    if (get(fd, this.#sockaddr, this.#length) < 0) return false;
+    const family = this.system.family(this.#sockaddr);
+    if (family === AF_INET) mapIPv4(into, this.#sockaddr, 4);
+    else if (family === this.system.AF_INET6) into.set(this.#sockaddr.subarray(8, 24));
+    else return false;
+    into[16] = this.#sockaddr[2];
+    into[17] = this.#sockaddr[3];
+    return true;
+  }
+
+  /** The endpoint that a runtime calls `hostname` (an IP address as text) and `port`. */
+  parseEndpoint(hostname: string, port: number): Endpoint | undefined {
+    const endpoint = new Uint8Array(ENDPOINT);
+    const colon = hostname.includes(":");
+    const source = new TextEncoder().encode(hostname.replace(/%.*/, "") + "\0");
+    const address = new Uint8Array(16);
+    const family = colon ? this.system.AF_INET6 : AF_INET;
+    if (this.library.call.inet_pton(family, source, address) !== 1) return undefined;
+    if (colon) endpoint.set(address);
+    else mapIPv4(endpoint, address, 0);
+    endpoint[16] = port >> 8;
+    endpoint[17] = port;
+    return endpoint;
+  }
+
+  /** One above the highest descriptor that may be open in this process. */
+  descriptorLimit(): number {
+    return this.system.descriptorLimit(this.library);
+  }
+
+  /** Blocks this thread until `fd` is writable or readable; false after `ms` milliseconds (-1: without end). */
+  block(fd: number, event: "readable" | "writable", ms: number): boolean {
+    const pollfd = new DataView(new ArrayBuffer(8));
+    pollfd.setInt32(0, fd, true);
+    pollfd.setInt16(4, event === "readable" ? POLLIN : POLLOUT, true);
+    // An interruption counts as readiness: the caller tries again and comes back.
+    return this.library.call.poll(new Uint8Array(pollfd.buffer), this.library.wide(1), ms) !== 0;
+  }
+
+  openSelector(): Selector {
+    return this.system.openSelector(this.library, (result, syscall) => {
+      if (result < 0) throw this.error(this.#failed(), syscall);
+      return result;
+    });
+  }
+
+  /** The error of a call that has just returned below zero. */
+  lastError(syscall: string): SendfileError {
+    return this.error(this.#failed(), syscall);
+  }
+}
+
+function mapIPv4(endpoint: Endpoint, source: Uint8Array, at: number): void {
+  endpoint.fill(0, 0, 10);
+  endpoint.fill(0xff, 10, 12);
+  for (let i = 0; i < 4; i++) endpoint[12 + i] = source[at + i];
+}

@@ -1,0 +1,77 @@
+import process from "node:process";
+import { bunLoader } from "./bun.ts";
+import { darwin } from "./darwin.ts";
+import { denoLoader } from "./deno.ts";
+import { freebsd } from "./freebsd.ts";
+import { commonSymbols, Libc } from "./libc.ts";
+import type { Loader } from "./library.ts";
+import { linux } from "./linux.ts";
+import type { System } from "./system.ts";
+
+/** The environment variable that turns the native path off (`0`) or, on macOS, on (`1`). */
+export const SWITCH = "ZEROCOPY_SENDFILE";
+
+const isDeno = "Deno" in globalThis;
+const isBun = "Bun" in globalThis;
+
+function environment(name: string): string | undefined {
+  // Without permission the variable is as good as not set: asking would prompt.
+  if (isDeno && Deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
+    return undefined;
+  }
+  return process.env[name];
+}
+
+function hostSystem(): System | string {
+  const { platform, arch } = process;
+  if (arch !== "x64" && arch !== "arm64") return `no ABI file for ${platform} on ${arch}`;
+  switch (platform) {
+    case "linux":
+    case "android":
+      return linux(arch);
+    case "darwin":
+      // oven-sh/bun#33728: XNU can sleep in sendfile, unkillable, even on a nonblocking socket.
+      if (environment(SWITCH) === "1") return darwin(arch);
+      return `off on macOS unless ${SWITCH}=1 asks for it`;
+    case "freebsd":
+      return freebsd();
+    default:
+      return `no sendfile on ${platform}`;
+  }
+}
+
+function hostLoader(): Loader | string {
+  if (isDeno) {
+    // Before 2.8 node:fs hands out resource numbers, which are descriptors of something else to the kernel.
+    const [major, minor] = Deno.version.deno.split(".").map(Number);
+    return major > 2 || (major === 2 && minor >= 8) ? denoLoader : "Deno 2.8 or newer is needed";
+  }
+  return isBun ? bunLoader : "this runtime has no FFI";
+}
+
+/** Loads `system` through the FFI of the runtime, or says why it cannot. */
+export function loadLibc(system: System, libraries = system.libraries): Libc | string {
+  const loader = hostLoader();
+  if (typeof loader === "string") return loader;
+  const library = loader.load(libraries, { ...commonSymbols, ...system.symbols }, system.blocking);
+  return typeof library === "string" ? library : new Libc(library, system);
+}
+
+function load(): Libc | string {
+  const value = environment(SWITCH);
+  if (value === "0" || value === "off") return `turned off by ${SWITCH}=${value}`;
+  const system = hostSystem();
+  return typeof system === "string" ? system : loadLibc(system);
+}
+
+let loaded: Libc | string | undefined;
+
+/** The C library, loaded on first use; or the reason why there is none, which does not change any more. */
+export function libc(): Libc | string {
+  return loaded ??= load();
+}
+
+/** For tests: another C library, a reason, or (undefined) the host's own from the next use on. */
+export function replaceLibc(replacement: Libc | string | undefined): void {
+  loaded = replacement;
+}

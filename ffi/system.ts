@@ -1,0 +1,66 @@
+import type { Library, Symbols } from "./library.ts";
+import type { Selector } from "./selector.ts";
+
+/** Throws the system's error where a native call returned below zero; gives the result back otherwise. */
+export type Check = (result: number, syscall: string) => number;
+
+/**
+ * What one operating system does in its own way: constants, struct layouts, and the few calls whose shape
+ * differs. A new system is one more file with one of these.
+ */
+export interface System {
+  readonly name: "linux" | "darwin" | "freebsd";
+  /** Where its C library may be, best first. */
+  readonly libraries: readonly string[];
+  readonly symbols: Symbols;
+  readonly blocking: Symbols;
+  /** errno.h: every code the loop treats in its own way, and the likely rest. */
+  readonly errors: Readonly<Record<number, string>>;
+  readonly AF_INET6: number;
+  /** Offset and width of `sa_family`: the BSDs put a length byte before it. */
+  readonly family: (sockaddr: Uint8Array) => number;
+  readonly O_NONBLOCK: number;
+  readonly F_DUPFD_CLOEXEC: number;
+  readonly SOL_SOCKET: number;
+  readonly SO_TYPE: number;
+  /** `MSG_NOSIGNAL | MSG_DONTWAIT` where the system has them. */
+  readonly sendFlags: number;
+  /** `MSG_MORE`; 0 where there is none, and the cork serves. */
+  readonly MSG_MORE: number;
+  /** `TCP_CORK` or `TCP_NOPUSH`. */
+  readonly TCP_CORK: number;
+  /** fcntl with one argument. It is variadic in C, which some ABIs pass in another place. */
+  fcntl(library: Library, fd: number, command: number, argument: number): number;
+  /** Reads `struct stat` of an open descriptor into `into`; below zero as C does. */
+  stat(library: Library, fd: number, into: FileStat): number;
+  /**
+   * One sendfile call: bytes sent where that is above zero, also when the call ended with an error; 0 at the end
+   * of the file; -1 with errno set otherwise.
+   */
+  sendfile(library: Library, out: number, file: number, offset: number, count: number): number;
+  /** A number that no other socket of this boot has; 0 where the system has none. */
+  cookie(library: Library, fd: number): bigint;
+  /** One above the highest descriptor that may be open. */
+  descriptorLimit(library: Library): number;
+  openSelector(library: Library, check: Check): Selector;
+}
+
+/** The fields of `struct stat` in use. */
+export interface FileStat {
+  /** st_mode's type says regular file. */
+  regular: boolean;
+  /** st_size in bytes. */
+  size: number;
+  dev: number;
+  ino: number;
+}
+
+/** `S_IFMT` and `S_IFREG` are the same on every system here. */
+export function isRegular(mode: number): boolean {
+  return (mode & 0o170000) === 0o100000;
+}
+
+/** Two 32-bit halves of an unsigned 64-bit integer; exact up to 2^53. */
+export function uint64(view: DataView, offset: number): number {
+  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 0x1_0000_0000;
+}

@@ -1,0 +1,196 @@
+import * as fs from "node:fs";
+import { setImmediate } from "node:timers";
+import { SendfileNotAvailableError } from "./errors.ts";
+import { copy } from "./fallback/copy.ts";
+import type { Libc } from "./ffi/libc.ts";
+import { poller } from "./ffi/poller.ts";
+import type { Source } from "./source.ts";
+import { counters } from "./stats.ts";
+import type { Descriptor } from "./target/target.ts";
+import { timedOut, type Transfer } from "./transfer.ts";
+
+/**
+ * Bytes asked of one call. A call moves what fits into the socket's buffer (4 MiB at most by default), so more
+ * would not go faster, and one fast peer would hold the thread.
+ */
+const PIECE = 4 * 1024 * 1024;
+
+/** sendfile(2) does not do it with this file, this socket or this kernel; read and write may. */
+const TO_COPY = new Set(["EINVAL", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EPERM", "EXDEV", "ENOTSOCK"]);
+
+/** Where a kernel has no sendfile at all (ENOSYS), which is asked once. */
+export const withoutSendfile = new WeakSet<Libc>();
+
+/** All that sendfile(2) needs. */
+export interface Way {
+  readonly libc: Libc;
+  readonly source: Source & { readonly descriptor: number };
+  readonly socket: Descriptor;
+}
+
+/** What a step came to: `again`: more can go at once; `wait`: the socket is full; or why it must be copied. */
+export type Outcome = "done" | "again" | "wait" | { copy: string };
+
+/** One transfer by sendfile(2). `end` must be called once, whatever happened. */
+export class Sending {
+  readonly #transfer: Transfer;
+  readonly #way: Way;
+  /** The socket: at first the runtime's descriptor, from the first await on a duplicate of ours. */
+  #out: number;
+  #ours: boolean;
+  #announced = false;
+  #corked = false;
+  /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
+  #held = false;
+
+  constructor(transfer: Transfer, way: Way) {
+    this.#transfer = transfer;
+    this.#way = way;
+    this.#out = way.socket.fd;
+    this.#ours = way.socket.owned;
+    const { header, trailer } = transfer;
+    // MSG_MORE spares the cork's two calls where only a header is to join the file.
+    this.#corked = trailer.length > 0 || (header.length > 0 && !way.libc.hasMore);
+    if (this.#corked) way.libc.cork(this.#out, true);
+  }
+
+  /** Sends what can be sent without waiting. Throws where the system does. */
+  step(): Outcome {
+    const transfer = this.#transfer;
+    if (transfer.header.length > 0) {
+      const outcome = this.#bytes("header", transfer.remaining > 0 || transfer.trailer.length > 0);
+      if (outcome !== "done") return outcome;
+    }
+    while (transfer.hasMore()) {
+      const outcome = this.#file();
+      if (outcome !== "done") return outcome;
+    }
+    return transfer.trailer.length > 0 ? this.#bytes("trailer", false) : "done";
+  }
+
+  #bytes(part: "header" | "trailer", more: boolean): Outcome {
+    const { libc } = this.#way;
+    const transfer = this.#transfer;
+    while (transfer[part].length > 0) {
+      const sent = libc.send(this.#out, transfer[part], more);
+      if (sent < 0) return this.#refused(sent, "send");
+      transfer[part] = transfer[part].subarray(sent);
+      transfer.progress();
+      this.#held = more;
+    }
+    return "done";
+  }
+
+  /** One call. "done": its piece has gone and more may follow at once, or the file has ended. */
+  #file(): Outcome {
+    const { libc, source } = this.#way;
+    const transfer = this.#transfer;
+    if (transfer.ahead > 0) return "again";
+    if (!this.#announced) this.#announce();
+    const count = Math.min(PIECE, transfer.piece, transfer.remaining);
+    counters.sendfile.calls++;
+    const sent = libc.sendfile(this.#out, source.descriptor, transfer.position, count);
+    if (sent < 0) return this.#refused(sent, "sendfile");
+    if (sent === 0) {
+      transfer.ended();
+      return "done";
+    }
+    this.#held = false;
+    transfer.moved(sent, "sendfile");
+    if (sent === transfer.remaining + sent) return "done";
+    // A short count means that the buffer is full, or nearly: to wait is better than to hammer (measured).
+    return sent < count ? "wait" : "again";
+  }
+
+  #announce(): void {
+    this.#announced = true;
+    counters.sendfile.transfers++;
+    this.#transfer.options.onStart?.({ via: "sendfile" });
+  }
+
+  #refused(result: number, syscall: "send" | "sendfile"): Outcome {
+    const { libc } = this.#way;
+    const code = libc.errorName(result);
+    if (code === "EAGAIN") return "wait";
+    if (code === "EINTR" || code === "EBUSY") return "again";
+    if (syscall === "sendfile" && TO_COPY.has(code)) {
+      if (code === "ENOSYS") withoutSendfile.add(libc);
+      return { copy: `sendfile: ${code}` };
+    }
+    throw this.#transfer.failure(code, -result, syscall);
+  }
+
+  /** Goes on after a step that did not come to the end. */
+  async go(outcome: Outcome): Promise<void> {
+    const { libc, source, socket } = this.#way;
+    const transfer = this.#transfer;
+    try {
+      // From here on the runtime may close its descriptors, and hand their numbers out to others.
+      source.keep();
+      this.#own();
+      transfer.watch(() => socket.alive());
+      const { stop } = transfer;
+      while (outcome !== "done") {
+        if (typeof outcome === "object") return await byCopy(transfer, outcome.copy);
+        if (outcome === "wait") await this.#writable(stop);
+        else if (transfer.ahead > 0) await transfer.pause();
+        else await new Promise((resolve) => setImmediate(resolve)); // let the others have their turn
+        stop.throwIfAborted();
+        outcome = this.step();
+      }
+    } finally {
+      this.end();
+    }
+  }
+
+  #own(): void {
+    if (this.#ours) return;
+    const { libc } = this.#way;
+    const dup = libc.dup(this.#out);
+    if (dup < 0) throw this.#transfer.failure(libc.errorName(dup), -dup, "dup");
+    this.#out = dup;
+    this.#ours = true;
+  }
+
+  async #writable(stop: AbortSignal): Promise<void> {
+    counters.waits++;
+    const timer = this.#transfer.deadline();
+    try {
+      await poller(this.#way.libc).wait(this.#out, "writable", stop);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Goes to the end without ever leaving this thread. */
+  block(): void {
+    const { libc } = this.#way;
+    const transfer = this.#transfer;
+    const { timeout } = transfer.options;
+    for (;;) {
+      const outcome = this.step();
+      if (outcome === "done") return;
+      if (typeof outcome === "object") throw new SendfileNotAvailableError(outcome.copy, transfer.sent);
+      if (outcome === "wait" && !libc.block(this.#out, "writable", timeout ?? -1)) {
+        throw timedOut(timeout!, transfer.sent);
+      }
+    }
+  }
+
+  /** Lets held bytes go, and closes what is ours. */
+  end(): void {
+    const { libc } = this.#way;
+    if (this.#corked || this.#held) libc.cork(this.#out, false);
+    if (this.#ours) libc.close(this.#out);
+  }
+}
+
+/** Sends the rest by read and write, or says that it was not wanted. */
+export async function byCopy(transfer: Transfer, reason: string): Promise<void> {
+  const { fallback = true, onStart } = transfer.options;
+  if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
+  counters.copy.transfers++;
+  counters.reasons[reason] = (counters.reasons[reason] ?? 0) + 1;
+  onStart?.({ via: "copy", reason });
+  await copy(transfer);
+}

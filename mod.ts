@@ -1,0 +1,26 @@
+/**
+ * Sends files over sockets with sendfile(2) on Deno and Bun, and by read and write where that cannot be.
+ *
+ * @module
+ */
+
+export {
+  ConnectionClosedError,
+  SendfileError,
+  SendfileNotAvailableError,
+  SendfileTimeoutError,
+} from "./errors.ts";
+export type { SendfileOptions, SendfileStart, Via } from "./options.ts";
+export { SendfileRegion } from "./region.ts";
+export {
+  canUseSendfile,
+  createSendfileCallable,
+  sendfile,
+  sendfileSync,
+  whyNotSendfile,
+} from "./sendfile.ts";
+export type { FileHandleLike, SendfileFile } from "./source.ts";
+export { type SendfileStats, sendfileStats } from "./stats.ts";
+export type { SendfileSocket } from "./target.ts";
+export type { BunSocketLike } from "./target/bun.ts";
+export type { NodeSocketLike } from "./target/node.ts";

@@ -1,0 +1,82 @@
+import { checkCount, checkOffset } from "./region.ts";
+
+/** Which way a transfer goes: by sendfile(2), or by reading and writing. */
+export type Via = "sendfile" | "copy";
+
+/** What {@link SendfileOptions.onStart} is told. */
+export interface SendfileStart {
+  /** The way the file's bytes go from here on. */
+  via: Via;
+  /** Why not by sendfile(2), where `via` is "copy". */
+  reason?: string;
+}
+
+/** Options of `sendfile`. */
+export interface SendfileOptions {
+  /**
+   * Where to start, in bytes from the start of the file (or of the {@link SendfileRegion}); never relative to the
+   * file's own position.
+   *
+   * @default {0}
+   */
+  offset?: number;
+  /**
+   * Bytes to send. Fewer are sent where the file ends first; never more, also where the file grows.
+   * Default: to the end of the file.
+   */
+  count?: number;
+  /**
+   * Whether to send by read and write where sendfile(2) cannot be used; false: `SendfileNotAvailableError`.
+   *
+   * @default {true}
+   */
+  fallback?: boolean;
+  /**
+   * Whether to try sendfile(2) at all.
+   *
+   * @default {true}
+   */
+  zeroCopy?: boolean;
+  /**
+   * Ends the transfer: the promise rejects with the signal's reason. Where bytes have left already, the connection
+   * is ended with it, since the peer cannot tell where they end.
+   */
+  signal?: AbortSignal;
+  /** Called before the file's first byte, and again where the way changes in the middle. */
+  onStart?: (start: SendfileStart) => void;
+  /** Called with the bytes of the file sent so far, after each step. */
+  onProgress?: (sent: number) => void;
+  /** Bytes to send before the file, in one segment with its first bytes. */
+  header?: Uint8Array;
+  /** Bytes to send after the file, in one segment with its last bytes. */
+  trailer?: Uint8Array;
+  /** Bytes of the file per second, at most. Default: no limit. */
+  rateLimit?: number;
+  /**
+   * Milliseconds without any byte sent after which the transfer fails with `SendfileTimeoutError`; not a limit on
+   * the whole. Default: none.
+   */
+  timeout?: number;
+}
+
+/** Throws `TypeError` or `RangeError` for options that cannot be meant; makes no system call. */
+export function checkOptions(options: SendfileOptions): void {
+  checkOffset(options.offset ?? 0);
+  checkCount(options.count);
+  checkPositive("rateLimit", options.rateLimit);
+  checkPositive("timeout", options.timeout);
+  checkBytes("header", options.header);
+  checkBytes("trailer", options.trailer);
+}
+
+function checkPositive(name: string, value: unknown): void {
+  if (value === undefined) return;
+  if (typeof value !== "number") throw new TypeError(`${name} must be a number above 0`);
+  if (!(value > 0)) throw new RangeError(`${name} must be a number above 0, not ${value}`);
+}
+
+function checkBytes(name: string, value: unknown): void {
+  if (value !== undefined && !(value instanceof Uint8Array)) {
+    throw new TypeError(`${name} must be a Uint8Array`);
+  }
+}

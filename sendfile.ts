@@ -1,0 +1,251 @@
+import { SendfileNotAvailableError } from "./errors.ts";
+import { libc as loadLibc } from "./ffi/load.ts";
+import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./loop.ts";
+import { checkOptions, type SendfileOptions } from "./options.ts";
+import { checkFile, openSource, type SendfileFile, type Source } from "./source.ts";
+import { type SendfileSocket, targetOf } from "./target.ts";
+import type { Target } from "./target/target.ts";
+import { Transfer } from "./transfer.ts";
+
+/**
+ * Sends a file, or a range of it, over a connected stream socket by sendfile(2), and where that cannot be used by
+ * read and write; resolves to the bytes of the file that were sent.
+ *
+ * That is `count`, or less where the file ends first (also when it is truncated on the way), or without `count`
+ * all from `offset` to the end of the file. A `Deno.FsFile` stands at `offset` + sent afterwards, also when the
+ * call fails; a descriptor's or FileHandle's own position is neither used nor moved.
+ *
+ * Until it settles nobody else may write to the socket, or the bytes mix; a second `sendfile` waits for the first.
+ * For node:net sockets, and node:http's in Deno, it is safe: earlier writes go first, later ones wait.
+ *
+ * Rejects with `TypeError` or `RangeError` for bad arguments, before any system call; the error of node:fs where
+ * the file cannot be opened; {@link SendfileNotAvailableError} where the file is not a regular file, or sendfile(2)
+ * cannot be used and `fallback` is false; {@link ConnectionClosedError} where the peer left or the socket is
+ * closed; {@link SendfileTimeoutError}; {@link SendfileError} for anything else the system answers; the signal's
+ * reason. After an error the peer has an unknown part of the bytes: close the connection.
+ *
+ * Source: sendfile(2); Python's `loop.sock_sendfile` and `loop.sendfile`.
+ *
+ * @example A file over TCP, with a length before it
+ * ```ts
+ * import { sendfile } from "@zerocopy/sendfile";
+ *
+ * async function send(conn: Deno.Conn, path: string): Promise<void> {
+ *   const header = new TextEncoder().encode(`${(await Deno.stat(path)).size}\n`);
+ *   const sent = await sendfile(conn, path, { header, onStart: (start) => console.log(start) });
+ *   console.log(`${sent} bytes`);
+ * }
+ * ```
+ */
+export function sendfile(
+  socket: SendfileSocket,
+  file: SendfileFile,
+  options: SendfileOptions = {},
+): Promise<number> {
+  try {
+    const target = targetOf(socket);
+    checkFile(file);
+    checkOptions(options);
+    return inTurn(socket, () => {
+      options.signal?.throwIfAborted();
+      if (target.hold) return target.hold(async () => await begin(target, file, options));
+      return begin(target, file, options);
+    });
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+/** The last transfer of each socket that has one. */
+const lines = new Map<SendfileSocket, Promise<unknown>>();
+
+/** Runs `start` once the transfers before it on this socket have settled: now, where there is none. */
+function inTurn(socket: SendfileSocket, start: () => number | Promise<number>): Promise<number> {
+  const before = lines.get(socket);
+  const running = before ? before.then(start, start) : start();
+  if (typeof running === "number") return Promise.resolve(running);
+  lines.set(socket, running);
+  const leave = () => {
+    if (lines.get(socket) === running) lines.delete(socket);
+  };
+  running.then(leave, leave);
+  return running;
+}
+
+/** Whether a transfer of this socket is under way. */
+export function isBusy(socket: SendfileSocket): boolean {
+  return lines.has(socket);
+}
+
+/** Decides the way and goes it; a transfer that need not wait has come to its end on return. */
+function begin(target: Target, file: SendfileFile, options: SendfileOptions): number | Promise<number> {
+  const way = choose(target, file, options.zeroCopy);
+  const transfer = openTransfer(target, way, options);
+  if ("reason" in way) return settle(transfer, byCopy(transfer, way.reason));
+  const sending = new Sending(transfer, way);
+  let outcome: Outcome;
+  try {
+    outcome = sending.step();
+  } catch (error) {
+    sending.end();
+    transfer.close(false);
+    throw error;
+  }
+  if (outcome !== "done") return settle(transfer, sending.go(outcome));
+  sending.end();
+  transfer.close(true);
+  return transfer.sent;
+}
+
+async function settle(transfer: Transfer, work: Promise<void>): Promise<number> {
+  let done = false;
+  try {
+    await work;
+    done = true;
+  } finally {
+    transfer.close(done);
+  }
+  return transfer.sent;
+}
+
+/**
+ * As {@link sendfile}, but blocks this thread until it is done: for scripts and workers. There is no fallback: where
+ * sendfile(2) cannot be used it throws {@link SendfileNotAvailableError}.
+ *
+ * `timeout`: milliseconds without any byte sent, as for `sendfile`.
+ *
+ * @example In a worker that serves one connection
+ * ```ts
+ * import { sendfileSync } from "@zerocopy/sendfile";
+ *
+ * function send(conn: Deno.Conn, path: string): number {
+ *   return sendfileSync(conn, path, { timeout: 30_000 });
+ * }
+ * ```
+ */
+export function sendfileSync(
+  socket: SendfileSocket,
+  file: SendfileFile,
+  options: Pick<SendfileOptions, "offset" | "count" | "timeout"> = {},
+): number {
+  const target = targetOf(socket);
+  checkFile(file);
+  checkOptions(options);
+  if (isBusy(socket)) throw new SendfileNotAvailableError("another transfer of this socket is under way");
+  if (target.pending?.()) {
+    throw new SendfileNotAvailableError("its runtime still holds bytes that come before");
+  }
+  const way = choose(target, file, true);
+  const transfer = openTransfer(target, way, options);
+  let done = false;
+  try {
+    if ("reason" in way) throw new SendfileNotAvailableError(way.reason);
+    const sending = new Sending(transfer, way);
+    try {
+      sending.block();
+      done = true;
+    } finally {
+      sending.end();
+    }
+  } finally {
+    transfer.close(done);
+  }
+  return transfer.sent;
+}
+
+/** The file opened, and either all that sendfile(2) needs or the reason against it. */
+function choose(
+  target: Target,
+  file: SendfileFile,
+  zeroCopy = true,
+): Way | { source: Source; reason: string } {
+  const libc = loadLibc();
+  const source = openSource(file, typeof libc === "string" ? undefined : libc);
+  if (typeof libc === "string") return { source, reason: libc };
+  try {
+    if (!zeroCopy) return { source, reason: "turned off by the option zeroCopy" };
+    if (withoutSendfile.has(libc)) return { source, reason: "the kernel has no sendfile (ENOSYS)" };
+    if (!hasDescriptor(source)) return { source, reason: String(source.descriptor) };
+    const socket = target.open(libc);
+    return typeof socket === "string" ? { source, reason: socket } : { libc, source, socket };
+  } catch (error) {
+    source.close();
+    throw error;
+  }
+}
+
+function hasDescriptor(source: Source): source is Way["source"] {
+  return typeof source.descriptor === "number";
+}
+
+function openTransfer(target: Target, way: ReturnType<typeof choose>, options: SendfileOptions): Transfer {
+  try {
+    return new Transfer(target, way.source, options);
+  } catch (error) {
+    way.source.close();
+    if ("socket" in way && way.socket.owned) way.libc.close(way.socket.fd);
+    throw error;
+  }
+}
+
+/**
+ * Why sendfile(2) cannot be used, in words; undefined where it can: in this process, or (with `socket`) on this
+ * socket. Never prompts and never throws.
+ *
+ * @example Say so at start
+ * ```ts
+ * import { whyNotSendfile } from "@zerocopy/sendfile";
+ *
+ * console.log(`zero-copy: ${whyNotSendfile() ?? "on"}`);
+ * ```
+ */
+export function whyNotSendfile(socket?: SendfileSocket): string | undefined {
+  const libc = loadLibc();
+  if (typeof libc === "string") return libc;
+  if (withoutSendfile.has(libc)) return "the kernel has no sendfile (ENOSYS)";
+  if (socket === undefined) return undefined;
+  try {
+    const descriptor = targetOf(socket).open(libc);
+    if (typeof descriptor === "string") return descriptor;
+    if (descriptor.owned) libc.close(descriptor.fd);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/**
+ * Whether sendfile(2) can be used: in this process, or (with `socket`) on this socket. {@link whyNotSendfile} says
+ * why not.
+ *
+ * @example
+ * ```ts
+ * import { canUseSendfile } from "@zerocopy/sendfile";
+ *
+ * if (!canUseSendfile()) console.log("files will be copied");
+ * ```
+ */
+export function canUseSendfile(socket?: SendfileSocket): boolean {
+  return whyNotSendfile(socket) === undefined;
+}
+
+/**
+ * `sendfile` bound to one socket, for code that should not know the socket.
+ *
+ * @example Two files in a row
+ * ```ts
+ * import { createSendfileCallable } from "@zerocopy/sendfile";
+ *
+ * async function both(conn: Deno.Conn): Promise<void> {
+ *   const send = createSendfileCallable(conn);
+ *   await send("head.bin");
+ *   await send("tail.bin", 512);
+ * }
+ * ```
+ */
+export function createSendfileCallable(
+  socket: SendfileSocket,
+): (file: SendfileFile, offset?: number, count?: number) => Promise<number> {
+  targetOf(socket);
+  return (file, offset, count) => sendfile(socket, file, { offset, count });
+}

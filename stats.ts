@@ -1,0 +1,38 @@
+/** What has happened in this thread since the start, so that the fast path can be proved to run. */
+export interface SendfileStats {
+  /** Transfers that began by sendfile(2), its calls, and the bytes of files they moved. */
+  sendfile: { transfers: number; calls: number; bytes: number };
+  /** Transfers that went (or went on) by read and write, and the bytes of files they moved. */
+  copy: { transfers: number; bytes: number };
+  /** How often a transfer waited for its socket to take more. */
+  waits: number;
+  /** Why transfers were copied, and how many. */
+  reasons: Record<string, number>;
+}
+
+function zero(): SendfileStats {
+  return {
+    sendfile: { transfers: 0, calls: 0, bytes: 0 },
+    copy: { transfers: 0, bytes: 0 },
+    waits: 0,
+    reasons: {},
+  };
+}
+
+/** The counters that the transfers write. */
+export const counters: SendfileStats = zero();
+
+/**
+ * A copy of the counters of this thread.
+ *
+ * @example Prove that no file was copied
+ * ```ts
+ * import { sendfileStats } from "@zerocopy/sendfile";
+ *
+ * const { sendfile, copy, reasons } = sendfileStats();
+ * console.log(`${sendfile.bytes} bytes by sendfile, ${copy.bytes} copied`, reasons);
+ * ```
+ */
+export function sendfileStats(): SendfileStats {
+  return structuredClone(counters);
+}

@@ -1,0 +1,39 @@
+import { BunSocket, type BunSocketLike, isBunSocket } from "./target/bun.ts";
+import { DenoConn, isDenoConn } from "./target/deno.ts";
+import { DescriptorSocket } from "./target/descriptor.ts";
+import { isNodeSocket, NodeSocket, type NodeSocketLike } from "./target/node.ts";
+import type { Target } from "./target/target.ts";
+
+/**
+ * What {@link sendfile} sends to: a `Deno.Conn` (TCP, unix, TLS), a socket of `Bun.listen` or `Bun.connect`, a
+ * node:net or node:tls Socket or the socket of a node:http request, or the number of a descriptor that is a
+ * non-blocking stream socket.
+ */
+export type SendfileSocket = Deno.Conn | BunSocketLike | NodeSocketLike | number;
+
+/** One for each socket: it remembers the descriptor that was found. */
+const targets = new WeakMap<object, Target>();
+
+/** The target behind a socket. Throws `TypeError`/`RangeError`; makes no system call. */
+export function targetOf(socket: SendfileSocket): Target {
+  if (typeof socket === "number") {
+    if (!Number.isInteger(socket)) throw new TypeError(`a descriptor must be an integer, not ${socket}`);
+    if (socket < 0 || socket > 0x7fffffff) throw new RangeError(`${socket} is no descriptor`);
+    return new DescriptorSocket(socket);
+  }
+  if (typeof socket !== "object" || socket === null) {
+    throw new TypeError(`socket must be a socket or a descriptor number, not ${String(socket)}`);
+  }
+  let target = targets.get(socket);
+  if (!target) targets.set(socket, target = adapt(socket));
+  return target;
+}
+
+function adapt(socket: object): Target {
+  if (isDenoConn(socket)) return new DenoConn(socket);
+  if (isNodeSocket(socket)) return new NodeSocket(socket);
+  if (isBunSocket(socket)) return new BunSocket(socket);
+  throw new TypeError(
+    "socket must be a connected stream socket (not a datagram socket, listener or response)",
+  );
+}

@@ -1,0 +1,66 @@
+import * as fs from "node:fs";
+import type { Libc } from "../ffi/libc.ts";
+import { libc as loadedLibc } from "../ffi/load.ts";
+import { room } from "./room.ts";
+import type { Descriptor, Target } from "./target.ts";
+
+/** A plain descriptor number. Who gives it owns it, and keeps it open for the whole transfer. */
+export class DescriptorSocket implements Target {
+  readonly #fd: number;
+  /** Of the socket that the number stood for at first; 0 where that cannot be told. */
+  #cookie = 0n;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  open(libc: Libc): Descriptor {
+    const fd = this.#fd;
+    if (!libc.isStreamSocket(fd)) throw new TypeError(`descriptor ${fd} is not a stream socket`);
+    if (!libc.isNonBlocking(fd)) {
+      throw new TypeError(`descriptor ${fd} must be non-blocking: it would stop this thread`);
+    }
+    this.#cookie = libc.cookie(fd);
+    return { fd, owned: false, alive: () => this.alive() };
+  }
+
+  alive(): boolean {
+    const libc = loadedLibc();
+    if (typeof libc === "string") return true;
+    if (this.#cookie === 0n) this.#cookie = libc.cookie(this.#fd);
+    return libc.cookie(this.#fd) === this.#cookie;
+  }
+
+  async write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {
+    for (;;) {
+      // The number may have been closed and handed out again during the last wait.
+      if (!this.alive()) throw Object.assign(new Error("the socket is closed"), { code: "ENOTCONN" });
+      const written = tryWrite(this.#fd, bytes);
+      if (written !== undefined) return written;
+      await room(this.#fd, signal);
+    }
+  }
+
+  abandon(): void {
+    const libc = loadedLibc();
+    if (typeof libc !== "string") libc.shutdown(this.#fd);
+  }
+}
+
+/** Bytes written, or undefined where there is no room. */
+function tryWrite(fd: number, bytes: Uint8Array): number | undefined {
+  const libc = loadedLibc();
+  if (typeof libc === "string") {
+    try {
+      return fs.writeSync(fd, bytes);
+    } catch (error) {
+      if ((error as { code?: string }).code === "EAGAIN") return undefined;
+      throw error;
+    }
+  }
+  const written = libc.send(fd, bytes, false);
+  if (written >= 0) return written;
+  const code = libc.errorName(written);
+  if (code === "EAGAIN" || code === "EINTR") return undefined;
+  throw libc.error(written, "send");
+}

@@ -1,0 +1,168 @@
+import { Buffer } from "node:buffer";
+import { findConnection } from "../ffi/find.ts";
+import type { Libc } from "../ffi/libc.ts";
+import type { Descriptor, Target } from "./target.ts";
+
+type WriteCallback = (error?: Error | null) => void;
+
+/** The part in use of node:net's Socket. Deno, Bun and Node.js each have their own. */
+export interface NodeSocketLike {
+  readonly connecting: boolean;
+  readonly destroyed: boolean;
+  readonly writable: boolean;
+  readonly writableLength: number;
+  readonly encrypted?: boolean;
+  readonly localAddress?: string;
+  readonly localPort?: number;
+  readonly remoteAddress?: string;
+  readonly remotePort?: number;
+  readonly _handle?: { fd?: number; fdForIpc?(): number } | null;
+  /** The response that node:http has under way on the socket. */
+  readonly _httpMessage?: { readonly writableLength: number } | null;
+  write(bytes: Uint8Array, callback: WriteCallback): boolean;
+  destroy(): unknown;
+  once(event: string, listener: () => void): unknown;
+  removeListener(event: string, listener: () => void): unknown;
+  /** Restarts the idle timer of setTimeout. */
+  _unrefTimer?(): void;
+  _write(chunk: Uint8Array, encoding: string, callback: WriteCallback): void;
+  _writev?: unknown;
+}
+
+export function isNodeSocket(socket: object): socket is NodeSocketLike {
+  return "connecting" in socket && "_write" in socket && "destroy" in socket && "remoteAddress" in socket;
+}
+
+const isBun = "Bun" in globalThis;
+
+/** node:net and node:http sockets. */
+export class NodeSocket implements Target {
+  readonly #socket: NodeSocketLike;
+  /** The socket's own `_write` while `hold` has put another before it. */
+  #write: NodeSocketLike["_write"] | undefined;
+
+  constructor(socket: NodeSocketLike) {
+    this.#socket = socket;
+  }
+
+  open(libc: Libc): Descriptor | string {
+    const socket = this.#socket;
+    if (socket.encrypted) return "TLS";
+    if (socket.destroyed) return "the socket is closed";
+    const handle = socket._handle;
+    if (typeof handle?.fdForIpc === "function") { // Deno: a duplicate for the caller
+      const fd = handle.fdForIpc();
+      return fd >= 0 ? this.#descriptor(fd, true) : "Deno gave no descriptor of this socket";
+    }
+    if (typeof handle?.fd === "number" && handle.fd >= 0) return this.#descriptor(handle.fd, false);
+    if (isBun && socket._httpMessage) return this.#findBunHttp(libc);
+    return "its runtime tells no descriptor of this socket";
+  }
+
+  #descriptor(fd: number, owned: boolean): Descriptor {
+    return { fd, owned, alive: () => !this.#socket.destroyed };
+  }
+
+  /** Bun's node:http has no handle; and its server can hold bytes that the stream has let go of. */
+  #findBunHttp(libc: Libc): Descriptor | string {
+    const { localAddress = "", localPort = 0, remoteAddress = "", remotePort = 0, _httpMessage } =
+      this.#socket;
+    if (_httpMessage?.writableLength !== 0) return "the server still holds bytes that come before";
+    const local = libc.parseEndpoint(localAddress, localPort);
+    const remote = libc.parseEndpoint(remoteAddress, remotePort);
+    const fd = local && remote && findConnection(libc, { local, remote });
+    return fd === undefined ? "its descriptor was not found" : this.#descriptor(fd, false);
+  }
+
+  /**
+   * The transfer becomes a write of the stream: an empty chunk that, when its turn comes, runs `work` instead of
+   * writing. So what was written before has gone, and what is written (or ended) meanwhile waits, as behind any
+   * other write. A cork would not do: `end()` takes it off.
+   */
+  hold(work: () => Promise<number>): Promise<number> {
+    const socket = this.#socket;
+    // A write after the end would be an 'error' event on the user's socket.
+    if (socket.destroyed || !socket.writable) return Promise.reject(closedError());
+    const turn = Buffer.alloc(0);
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const write = this.#write = socket._write;
+    const run = async () => {
+      if (socket.connecting) await connected(socket);
+      return work();
+    };
+    // With _writev the stream would hand over several chunks at once, and the turn among them.
+    shadow(socket, "_writev", null);
+    shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: WriteCallback) => {
+      if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
+      // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
+      Promise.resolve().then(run).then(resolve, reject).then(() => {
+        this.#release();
+        callback();
+      });
+    });
+    socket.write(turn, (error) => {
+      if (!error) return;
+      this.#release();
+      reject(error);
+    });
+    return promise;
+  }
+
+  #release(): void {
+    this.#write = undefined;
+    Reflect.deleteProperty(this.#socket, "_write");
+    Reflect.deleteProperty(this.#socket, "_writev");
+  }
+
+  write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {
+    const socket = this.#socket;
+    return new Promise((resolve, reject) => {
+      // The stream may still read the chunk after its callback (Bun's http server keeps what does not fit).
+      const chunk = Buffer.from(bytes);
+      const closed = () => done(closedError());
+      const aborted = () => done(signal.reason);
+      const done = (error?: Error | null) => {
+        socket.removeListener("close", closed);
+        signal.removeEventListener("abort", aborted);
+        if (error) reject(error);
+        else resolve(bytes.length);
+      };
+      if (socket.destroyed) return reject(closedError());
+      socket.once("close", closed);
+      signal.addEventListener("abort", aborted);
+      (this.#write ?? socket._write).call(socket, chunk, "buffer", done);
+    });
+  }
+
+  pending(): boolean {
+    return this.#socket.writableLength > 0 || this.#socket.connecting;
+  }
+
+  touch(): void {
+    this.#socket._unrefTimer?.();
+  }
+
+  abandon(): void {
+    this.#socket.destroy();
+  }
+}
+
+function closedError(): Error {
+  return Object.assign(new Error("the socket is closed"), { code: "ENOTCONN" });
+}
+
+function connected(socket: NodeSocketLike): Promise<void> {
+  return new Promise((resolve) => {
+    const go = () => {
+      socket.removeListener("connect", go);
+      socket.removeListener("close", go); // then the first use of the descriptor says so
+      resolve();
+    };
+    socket.once("connect", go);
+    socket.once("close", go);
+  });
+}
+
+function shadow(socket: NodeSocketLike, name: "_write" | "_writev", value: unknown): void {
+  Object.defineProperty(socket, name, { value, configurable: true, writable: true });
+}

@@ -1,0 +1,34 @@
+import type { Libc } from "../ffi/libc.ts";
+
+/** A descriptor of a connected stream socket, seen to be the right one. */
+export interface Descriptor {
+  readonly fd: number;
+  /** True: a duplicate that the holder closes. False: the runtime's own, which it may close at any await. */
+  readonly owned: boolean;
+  /** Whether the runtime (or whoever owns the socket) still has this very connection open. */
+  alive(): boolean;
+}
+
+/** One kind of socket object, behind one face. */
+export interface Target {
+  /** Its descriptor, or the reason why the native way is closed to it. */
+  open(libc: Libc): Descriptor | string;
+  /**
+   * Writes some of `bytes` by the runtime's own means, once it has room for them; resolves to how many. `signal`
+   * ends the wait for room.
+   */
+  write(bytes: Uint8Array, signal: AbortSignal): Promise<number>;
+  /**
+   * Present where the runtime buffers writes: runs `work` once all that was written before has left the runtime,
+   * and holds back what is written meanwhile.
+   */
+  hold?(work: () => Promise<number>): Promise<number>;
+  /** Present where no error of `write` tells: whether the runtime still has the socket open. */
+  alive?(): boolean;
+  /** Whether the runtime holds bytes that come before. Present where it buffers writes. */
+  pending?(): boolean;
+  /** Tells the runtime that the socket is not idle. */
+  touch?(): void;
+  /** Ends the connection, which is left in the middle of something. */
+  abandon(): void;
+}

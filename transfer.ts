@@ -1,0 +1,213 @@
+import { ConnectionClosedError, SendfileError, SendfileTimeoutError } from "./errors.ts";
+import type { SendfileOptions, Via } from "./options.ts";
+import type { Source } from "./source.ts";
+import { counters } from "./stats.ts";
+import type { Target } from "./target/target.ts";
+
+const NOTHING = new Uint8Array(0);
+
+/** Milliseconds between two looks at whether the runtime still has the socket open. */
+const WATCH = 1000;
+
+/** Pieces a second that a rate limit is cut into. */
+const PIECES = 10;
+
+/** The connection is over: the peer left or reset it, or it was closed here. */
+const LOST = new Set([
+  "EPIPE",
+  "ECONNRESET",
+  "ECONNABORTED",
+  "ENOTCONN",
+  "EPROTOTYPE", // Darwin: the peer left while the call was under way
+  "ETIMEDOUT",
+  "ENETUNREACH",
+  "EHOSTUNREACH",
+  // What runtimes call the same
+  "ERR_STREAM_DESTROYED",
+  "ERR_STREAM_WRITE_AFTER_END",
+  "ERR_SOCKET_CLOSED",
+  "BrokenPipe",
+  "ConnectionReset",
+  "ConnectionAborted",
+  "NotConnected",
+  "BadResource",
+]);
+
+/** Whether an error's code (or, of Deno's, its class) says that the connection is over. */
+export function isLost(code: string): boolean {
+  return LOST.has(code);
+}
+
+/** What is to be sent, how far it has come, and what may stop it: the part that both ways share. */
+export class Transfer {
+  readonly target: Target;
+  readonly source: Source;
+  readonly options: SendfileOptions;
+  /** What is left of the header and the trailer. */
+  header: Uint8Array;
+  trailer: Uint8Array;
+  /** Bytes of the file sent. */
+  sent = 0;
+  /** Bytes of the file still to send, as far as is known. */
+  remaining: number;
+  /** Whether the end is where the file ends, and not where a count says. */
+  readonly #toEnd: boolean;
+  readonly #start: number;
+  readonly #began = performance.now();
+  #lastProgress = this.#began;
+  #stop: AbortController | undefined;
+  #watch: ReturnType<typeof setInterval> | undefined;
+  readonly #onAbort = () => this.#stop!.abort(this.options.signal!.reason);
+
+  constructor(target: Target, source: Source, options: SendfileOptions) {
+    this.target = target;
+    this.source = source;
+    this.options = options;
+    this.header = options.header ?? NOTHING;
+    this.trailer = options.trailer ?? NOTHING;
+    const offset = options.offset ?? 0;
+    this.#start = source.start + offset;
+    const inRegion = source.limit === undefined ? Infinity : Math.max(0, source.limit - offset);
+    const promised = Math.min(options.count ?? Infinity, inRegion);
+    this.#toEnd = promised === Infinity;
+    this.remaining = promised;
+    if (this.#toEnd) this.#toFileEnd();
+  }
+
+  /** The absolute position in the file of the next byte to send. */
+  get position(): number {
+    return this.#start + this.sent;
+  }
+
+  #toFileEnd(): void {
+    this.remaining = Math.max(0, this.source.size() - this.position);
+  }
+
+  /** Whether there is more of the file to send; a file without a count is looked at again, as it may have grown. */
+  hasMore(): boolean {
+    if (this.remaining === 0 && this.#toEnd && this.sent > 0) this.#toFileEnd();
+    return this.remaining > 0;
+  }
+
+  /** The file has ended before the count was reached: no more will come. */
+  ended(): void {
+    this.remaining = 0;
+  }
+
+  /** Takes note of bytes of the file that have been sent. */
+  moved(bytes: number, via: Via): void {
+    this.sent += bytes;
+    this.remaining -= bytes;
+    counters[via].bytes += bytes;
+    this.progress();
+    this.options.onProgress?.(this.sent);
+  }
+
+  /** Takes note that something was sent, of the file or around it. */
+  progress(): void {
+    if (this.options.timeout !== undefined) this.#lastProgress = performance.now();
+    this.target.touch?.();
+  }
+
+  /** Whether anything has left for the peer. */
+  get begun(): boolean {
+    return this.sent > 0 || this.header.length < (this.options.header?.length ?? 0);
+  }
+
+  /** The largest piece that the rate limit allows at once. */
+  get piece(): number {
+    const { rateLimit } = this.options;
+    return rateLimit === undefined ? Infinity : Math.max(1, Math.floor(rateLimit / PIECES));
+  }
+
+  /** Milliseconds until the rate limit lets the next piece go. */
+  get ahead(): number {
+    const { rateLimit } = this.options;
+    return rateLimit === undefined ? 0 : this.#began + this.sent / rateLimit * 1000 - performance.now();
+  }
+
+  /** Ends what the transfer awaits. Made when the first wait comes: most transfers have none. */
+  get stop(): AbortSignal {
+    if (this.#stop) return this.#stop.signal;
+    const { signal } = this.options;
+    this.#stop = new AbortController();
+    if (signal?.aborted) this.#onAbort();
+    else signal?.addEventListener("abort", this.#onAbort, { once: true });
+    return this.#stop.signal;
+  }
+
+  /**
+   * From now on, ends the transfer when the runtime has closed its socket: a duplicate of ours would keep the
+   * connection up, and no event tells.
+   */
+  watch(alive: () => boolean): void {
+    void this.stop;
+    this.#watch = setInterval(() => {
+      if (!alive()) this.#stop!.abort(this.failure("ENOTCONN", 0, "sendfile"));
+    }, WATCH);
+  }
+
+  /** Starts the clock of `timeout`, which ends the transfer; to be cleared after the wait. */
+  deadline(): ReturnType<typeof setTimeout> | undefined {
+    const { timeout } = this.options;
+    if (timeout === undefined) return undefined;
+    return setTimeout(
+      () => this.#stop!.abort(timedOut(timeout, this.sent)),
+      this.#lastProgress + timeout - performance.now(),
+    );
+  }
+
+  /** Waits for `work`, no longer than `timeout` allows since the last progress, nor than until the stop. */
+  async guard<T>(work: Promise<T>): Promise<T> {
+    const { stop } = this;
+    const timer = this.deadline();
+    const { promise: stopped, reject } = Promise.withResolvers<never>();
+    const onStop = () => reject(stop.reason);
+    stop.addEventListener("abort", onStop, { once: true });
+    try {
+      stop.throwIfAborted();
+      return await Promise.race([work, stopped]);
+    } finally {
+      clearTimeout(timer);
+      stop.removeEventListener("abort", onStop);
+      work.catch(() => {/* lost the race: the stop's reason is what is reported */});
+    }
+  }
+
+  /** Sleeps until the rate limit lets the next piece go. */
+  async pause(): Promise<void> {
+    const { ahead, stop } = this;
+    if (ahead <= 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ahead);
+    stop.addEventListener("abort", () => resolve(), { once: true });
+    await promise;
+    clearTimeout(timer);
+    stop.throwIfAborted();
+    this.progress(); // a pause is not a lack of progress
+  }
+
+  /** The error of a failed call, with what was sent before it. */
+  failure(code: string, errno: number, syscall: string, cause?: unknown): SendfileError {
+    const details = { code, errno, syscall, sent: this.sent, cause };
+    return isLost(code)
+      ? new ConnectionClosedError(`the connection is gone after ${this.sent} bytes: ${code}`, details)
+      : new SendfileError(`${syscall} failed after ${this.sent} bytes: ${code}`, details);
+  }
+
+  /** Gives back what the transfer holds. `done`: it came to its end. */
+  close(done: boolean): void {
+    clearInterval(this.#watch);
+    const { signal } = this.options;
+    signal?.removeEventListener("abort", this.#onAbort);
+    this.source.seek(this.position);
+    this.source.close();
+    if (!done && signal?.aborted && this.begun) this.target.abandon();
+  }
+}
+
+/** The error of an expired `timeout`. */
+export function timedOut(timeout: number, sent: number): SendfileTimeoutError {
+  const details = { code: "ETIMEDOUT", syscall: "sendfile", sent };
+  return new SendfileTimeoutError(`no byte could be sent for ${timeout} ms, after ${sent} bytes`, details);
+}
