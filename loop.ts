@@ -1,4 +1,3 @@
-import * as fs from "node:fs";
 import { setImmediate } from "node:timers";
 import { SendfileNotAvailableError } from "./errors.ts";
 import { copy } from "./fallback/copy.ts";
@@ -122,7 +121,7 @@ export class Sending {
 
   /** Goes on after a step that did not come to the end. */
   async go(outcome: Outcome): Promise<void> {
-    const { libc, source, socket } = this.#way;
+    const { source, socket } = this.#way;
     const transfer = this.#transfer;
     try {
       // From here on the runtime may close its descriptors, and hand their numbers out to others.

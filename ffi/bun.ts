@@ -6,7 +6,6 @@ import type {
   NativeFunction,
   NativeType,
   Signature,
-  Symbols,
   Watch,
 } from "./library.ts";
 
