@@ -55,3 +55,8 @@ export class ConnectionClosedError extends SendfileError {
 export class SendfileTimeoutError extends SendfileError {
   override readonly name = "SendfileTimeoutError";
 }
+
+/** The socket was closed on this side, before or during a transfer. */
+export function socketClosed(): ConnectionClosedError {
+  return new ConnectionClosedError("the socket is closed", { code: "ENOTCONN", syscall: "write" });
+}

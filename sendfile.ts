@@ -88,23 +88,23 @@ function begin(target: Target, file: SendfileFile, options: SendfileOptions): nu
     outcome = sending.step();
   } catch (error) {
     sending.end();
-    transfer.close(false);
+    transfer.fail(error);
     throw error;
   }
   if (outcome !== "done") return settle(transfer, sending.go(outcome));
   sending.end();
-  transfer.close(true);
+  transfer.close();
   return transfer.sent;
 }
 
 async function settle(transfer: Transfer, work: Promise<void>): Promise<number> {
-  let done = false;
   try {
     await work;
-    done = true;
-  } finally {
-    transfer.close(done);
+  } catch (error) {
+    transfer.fail(error);
+    throw error;
   }
+  transfer.close();
   return transfer.sent;
 }
 
@@ -137,19 +137,19 @@ export function sendfileSync(
   }
   const way = choose(target, file, true);
   const transfer = openTransfer(target, way, options);
-  let done = false;
   try {
     if ("reason" in way) throw new SendfileNotAvailableError(way.reason);
     const sending = new Sending(transfer, way);
     try {
       sending.block();
-      done = true;
     } finally {
       sending.end();
     }
-  } finally {
-    transfer.close(done);
+  } catch (error) {
+    transfer.fail(error);
+    throw error;
   }
+  transfer.close();
   return transfer.sent;
 }
 

@@ -23,6 +23,7 @@ const LOST = new Set([
   "ENETUNREACH",
   "EHOSTUNREACH",
   // What runtimes call the same
+  "ECANCELED", // a write under way when the socket was destroyed
   "ERR_STREAM_DESTROYED",
   "ERR_STREAM_WRITE_AFTER_END",
   "ERR_SOCKET_CLOSED",
@@ -195,14 +196,20 @@ export class Transfer {
       : new SendfileError(`${syscall} failed after ${this.sent} bytes: ${code}`, details);
   }
 
-  /** Gives back what the transfer holds. `done`: it came to its end. */
-  close(done: boolean): void {
+  /** Gives back what the transfer holds. */
+  close(): void {
     clearInterval(this.#watch);
-    const { signal } = this.options;
-    signal?.removeEventListener("abort", this.#onAbort);
+    this.options.signal?.removeEventListener("abort", this.#onAbort);
     this.source.seek(this.position);
     this.source.close();
-    if (!done && signal?.aborted && this.begun) this.target.abandon();
+  }
+
+  /** Gives back what the transfer holds, and leaves the socket as its end by `error` demands. */
+  fail(error: unknown): void {
+    this.close();
+    if (error instanceof ConnectionClosedError) this.target.lost?.();
+    // The peer cannot tell where the part that it got ends.
+    else if (this.options.signal?.aborted && this.begun) this.target.abandon();
   }
 }
 

@@ -11,7 +11,7 @@ const BUFFER = 256 * 1024;
 export async function copy(transfer: Transfer): Promise<void> {
   const { header, remaining, trailer, source, target } = transfer;
   source.keep();
-  if (target.alive) transfer.watch(() => target.alive!());
+  if (target.isOpen) transfer.watch(() => target.isOpen!());
   const buffer = new Uint8Array(Math.min(BUFFER, header.length + remaining + trailer.length));
   for (;;) {
     const head = take(transfer.header, buffer, 0);

@@ -12,6 +12,11 @@ const statBytes = new Uint8Array(stat.buffer);
 const length = new DataView(new ArrayBuffer(8));
 const lengthBytes = new Uint8Array(length.buffer);
 
+const errnoOut = new Int32Array(1);
+const errnoBytes = new Uint8Array(errnoOut.buffer);
+const EINTR = 4;
+const EAGAIN = 35;
+
 /** macOS, x86-64 and arm64. */
 export function darwin(arch: "x64" | "arm64"): System {
   return {
@@ -54,11 +59,14 @@ export function darwin(arch: "x64" | "arm64"): System {
       length.setUint32(0, count, true);
       length.setUint32(4, 0, true);
       const result = call.sendfile(file, out, wide(offset), lengthBytes, null, 0);
-      // *len is the bytes sent also with EAGAIN and EINTR: they have left, whatever the result says. With other
-      // errors it may still hold the bytes wanted, so it counts only where it is smaller.
+      // *len is the bytes sent also with EAGAIN and EINTR: they have left, whatever the result says.
       const sent = uint64(length, 0);
       if (result === 0 || (sent > 0 && sent < count)) return sent;
-      return -1;
+      if (sent !== count) return -1;
+      // Either the kernel never wrote *len, or all has left and filled the buffer to the brim: xnu says EAGAIN for
+      // that before it sees that nothing is left to send.
+      call.memcpy(errnoBytes, call.errno(), wide(4));
+      return errnoOut[0] === EAGAIN || errnoOut[0] === EINTR ? sent : -1;
     },
     descriptorLimit: ({ call }) => Math.min(call.getdtablesize(), SCAN_LIMIT),
     openSelector: (library, check) => openKqueue(library, 32, EVFILT_USER, check),

@@ -1,3 +1,4 @@
+import { socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { room } from "./room.ts";
 import type { Descriptor, Target } from "./target.ts";
@@ -44,18 +45,18 @@ export class BunSocket implements Target {
     };
   }
 
-  alive(): boolean {
+  isOpen(): boolean {
     return this.#socket.readyState === OPEN;
   }
 
   async write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {
     const socket = this.#socket;
-    while (this.alive()) {
+    while (this.isOpen()) {
       const written = socket.write(bytes);
       if (written > 0) return written;
       await room(socket.fd, signal);
     }
-    throw Object.assign(new Error("the socket is closed"), { code: "ENOTCONN" });
+    throw socketClosed();
   }
 
   abandon(): void {

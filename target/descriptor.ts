@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
 import { room } from "./room.ts";
@@ -21,10 +22,10 @@ export class DescriptorSocket implements Target {
       throw new TypeError(`descriptor ${fd} must be non-blocking: it would stop this thread`);
     }
     this.#cookie = libc.cookie(fd);
-    return { fd, owned: false, alive: () => this.alive() };
+    return { fd, owned: false, alive: () => this.isOpen() };
   }
 
-  alive(): boolean {
+  isOpen(): boolean {
     const libc = loadedLibc();
     if (typeof libc === "string") return true;
     if (this.#cookie === 0n) this.#cookie = libc.cookie(this.#fd);
@@ -34,7 +35,7 @@ export class DescriptorSocket implements Target {
   async write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {
     for (;;) {
       // The number may have been closed and handed out again during the last wait.
-      if (!this.alive()) throw Object.assign(new Error("the socket is closed"), { code: "ENOTCONN" });
+      if (!this.isOpen()) throw socketClosed();
       const written = tryWrite(this.#fd, bytes);
       if (written !== undefined) return written;
       await room(this.#fd, signal);

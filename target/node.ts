@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { socketClosed } from "../errors.ts";
 import { findConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Descriptor, Target } from "./target.ts";
@@ -82,7 +83,7 @@ export class NodeSocket implements Target {
   hold(work: () => Promise<number>): Promise<number> {
     const socket = this.#socket;
     // A write after the end would be an 'error' event on the user's socket.
-    if (socket.destroyed || !socket.writable) return Promise.reject(closedError());
+    if (socket.destroyed || !socket.writable) return Promise.reject(socketClosed());
     const turn = Buffer.alloc(0);
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     const write = this.#write = socket._write;
@@ -119,7 +120,7 @@ export class NodeSocket implements Target {
     return new Promise((resolve, reject) => {
       // The stream may still read the chunk after its callback (Bun's http server keeps what does not fit).
       const chunk = Buffer.from(bytes);
-      const closed = () => done(closedError());
+      const closed = () => done(socketClosed());
       const aborted = () => done(signal.reason);
       const done = (error?: Error | null) => {
         socket.removeListener("close", closed);
@@ -127,7 +128,7 @@ export class NodeSocket implements Target {
         if (error) reject(error);
         else resolve(bytes.length);
       };
-      if (socket.destroyed) return reject(closedError());
+      if (socket.destroyed) return reject(socketClosed());
       socket.once("close", closed);
       signal.addEventListener("abort", aborted);
       (this.#write ?? socket._write).call(socket, chunk, "buffer", done);
@@ -142,13 +143,13 @@ export class NodeSocket implements Target {
     this.#socket._unrefTimer?.();
   }
 
+  lost(): void {
+    this.#socket.destroy();
+  }
+
   abandon(): void {
     this.#socket.destroy();
   }
-}
-
-function closedError(): Error {
-  return Object.assign(new Error("the socket is closed"), { code: "ENOTCONN" });
 }
 
 function connected(socket: NodeSocketLike): Promise<void> {

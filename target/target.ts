@@ -24,11 +24,13 @@ export interface Target {
    */
   hold?(work: () => Promise<number>): Promise<number>;
   /** Present where no error of `write` tells: whether the runtime still has the socket open. */
-  alive?(): boolean;
+  isOpen?(): boolean;
   /** Whether the runtime holds bytes that come before. Present where it buffers writes. */
   pending?(): boolean;
   /** Tells the runtime that the socket is not idle. */
   touch?(): void;
+  /** Present where the runtime does not know yet that the connection is gone. */
+  lost?(): void;
   /** Ends the connection, which is left in the middle of something. */
   abandon(): void;
 }
