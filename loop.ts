@@ -37,6 +37,7 @@ export class Sending {
   /** The socket: at first the runtime's descriptor, from the first await on a duplicate of ours. */
   #out: number;
   #ours: boolean;
+  #begun = false;
   #announced = false;
   #corked = false;
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
@@ -47,15 +48,22 @@ export class Sending {
     this.#way = way;
     this.#out = way.socket.fd;
     this.#ours = way.socket.owned;
-    const { header, trailer } = transfer;
+  }
+
+  #begin(): void {
+    const { libc } = this.#way;
+    const { header, trailer, callsBack } = this.#transfer;
+    this.#begun = true;
+    if (callsBack) this.#own();
     // MSG_MORE spares the cork's two calls where only a header is to join the file.
-    this.#corked = trailer.length > 0 || (header.length > 0 && !way.libc.hasMore);
-    if (this.#corked) way.libc.cork(this.#out, true);
+    this.#corked = trailer.length > 0 || (header.length > 0 && !libc.hasMore);
+    if (this.#corked) libc.cork(this.#out, true);
   }
 
   /** Sends what can be sent without waiting. Throws where the system does. */
   step(): Outcome {
     const transfer = this.#transfer;
+    if (!this.#begun) this.#begin();
     if (transfer.header.length > 0) {
       const outcome = this.#bytes("header", transfer.remaining > 0 || transfer.trailer.length > 0);
       if (outcome !== "done") return outcome;
@@ -121,11 +129,9 @@ export class Sending {
 
   /** Goes on after a step that did not come to the end. */
   async go(outcome: Outcome): Promise<void> {
-    const { source, socket } = this.#way;
+    const { socket } = this.#way;
     const transfer = this.#transfer;
     try {
-      // From here on the runtime may close its descriptors, and hand their numbers out to others.
-      source.keep();
       this.#own();
       transfer.watch(() => socket.alive());
       const { stop } = transfer;
@@ -142,9 +148,14 @@ export class Sending {
     }
   }
 
+  /**
+   * Makes both descriptors ours, before anybody else runs: at any await, and in any callback of the caller's, the
+   * runtime's may be closed and their numbers handed out again, and the bytes would come from or go to a stranger.
+   */
   #own(): void {
+    const { libc, source } = this.#way;
+    source.keep();
     if (this.#ours) return;
-    const { libc } = this.#way;
     const dup = libc.dup(this.#out);
     if (dup < 0) throw this.#transfer.failure(libc.errorName(dup), -dup, "dup");
     this.#out = dup;
@@ -190,6 +201,7 @@ export async function byCopy(transfer: Transfer, reason: string): Promise<void> 
   if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
   counters.copy.transfers++;
   counters.reasons[reason] = (counters.reasons[reason] ?? 0) + 1;
+  transfer.source.keep();
   onStart?.({ via: "copy", reason });
   await copy(transfer);
 }

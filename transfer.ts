@@ -32,6 +32,7 @@ const LOST = new Set([
   "ConnectionAborted",
   "NotConnected",
   "BadResource",
+  "Interrupted",
 ]);
 
 /** Whether an error's code (or, of Deno's, its class) says that the connection is over. */
@@ -49,6 +50,8 @@ export class Transfer {
   trailer: Uint8Array;
   /** Bytes of the file sent. */
   sent = 0;
+  /** Whether anything may have left for the peer. */
+  begun = false;
   /** Bytes of the file still to send, as far as is known. */
   remaining: number;
   /** Whether the end is where the file ends, and not where a count says. */
@@ -95,6 +98,11 @@ export class Transfer {
     this.remaining = 0;
   }
 
+  /** Whether code of the caller's runs in the middle of a step. */
+  get callsBack(): boolean {
+    return this.options.onStart !== undefined || this.options.onProgress !== undefined;
+  }
+
   /** Takes note of bytes of the file that have been sent. */
   moved(bytes: number, via: Via): void {
     this.sent += bytes;
@@ -106,13 +114,9 @@ export class Transfer {
 
   /** Takes note that something was sent, of the file or around it. */
   progress(): void {
+    this.begun = true;
     if (this.options.timeout !== undefined) this.#lastProgress = performance.now();
     this.target.touch?.();
-  }
-
-  /** Whether anything has left for the peer. */
-  get begun(): boolean {
-    return this.sent > 0 || this.header.length < (this.options.header?.length ?? 0);
   }
 
   /** The largest piece that the rate limit allows at once. */
@@ -185,7 +189,7 @@ export class Transfer {
     await promise;
     clearTimeout(timer);
     stop.throwIfAborted();
-    this.progress(); // a pause is not a lack of progress
+    this.#lastProgress = performance.now(); // a pause is not a lack of progress
   }
 
   /** The error of a failed call, with what was sent before it. */

@@ -10,7 +10,6 @@ const BUFFER = 256 * 1024;
  */
 export async function copy(transfer: Transfer): Promise<void> {
   const { header, remaining, trailer, source, target } = transfer;
-  source.keep();
   if (target.isOpen) transfer.watch(() => target.isOpen!());
   const buffer = new Uint8Array(Math.min(BUFFER, header.length + remaining + trailer.length));
   for (;;) {
@@ -46,6 +45,7 @@ async function writeAll(transfer: Transfer, bytes: Uint8Array, head: number, ofF
   let written = 0;
   let noted = 0;
   while (written < bytes.length) {
+    transfer.begun = true; // some may have left also where the write then fails
     try {
       written += await transfer.guard(transfer.target.write(bytes.subarray(written), transfer.stop));
     } catch (error) {

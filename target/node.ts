@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers";
 import { socketClosed } from "../errors.ts";
 import { findConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
@@ -34,7 +35,10 @@ export function isNodeSocket(socket: object): socket is NodeSocketLike {
   return "connecting" in socket && "_write" in socket && "destroy" in socket && "remoteAddress" in socket;
 }
 
-const isBun = "Bun" in globalThis;
+/** A socket of Bun's own http server, with a response under way. */
+function isBunHttp(socket: NodeSocketLike): boolean {
+  return "Bun" in globalThis && !socket._handle && !!socket._httpMessage;
+}
 
 /** node:net and node:http sockets. */
 export class NodeSocket implements Target {
@@ -56,7 +60,7 @@ export class NodeSocket implements Target {
       return fd >= 0 ? this.#descriptor(fd, true) : "Deno gave no descriptor of this socket";
     }
     if (typeof handle?.fd === "number" && handle.fd >= 0) return this.#descriptor(handle.fd, false);
-    if (isBun && socket._httpMessage) return this.#findBunHttp(libc);
+    if (isBunHttp(socket)) return this.#findBunHttp(libc);
     return "its runtime tells no descriptor of this socket";
   }
 
@@ -89,16 +93,26 @@ export class NodeSocket implements Target {
     const write = this.#write = socket._write;
     const run = async () => {
       if (socket.connecting) await connected(socket);
+      // Bun's http server corks what a request's event writes until the event is over: the body would overtake it.
+      if (isBunHttp(socket)) await new Promise((resolve) => setImmediate(resolve));
       return work();
+    };
+    const settle = (settled: () => void) => {
+      // Before anybody hears of it: the next transfer of this socket puts its own `_write` there.
+      this.#release();
+      return settled;
     };
     // With _writev the stream would hand over several chunks at once, and the turn among them.
     shadow(socket, "_writev", null);
     shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: WriteCallback) => {
       if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
       // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
-      Promise.resolve().then(run).then(resolve, reject).then(() => {
-        this.#release();
+      Promise.resolve().then(run).then(
+        (sent) => settle(() => resolve(sent)),
+        (error) => settle(() => reject(error)),
+      ).then((tell) => {
         callback();
+        tell();
       });
     });
     socket.write(turn, (error) => {

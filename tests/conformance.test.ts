@@ -15,7 +15,7 @@ import {
   sendfileSync,
   SendfileTimeoutError,
 } from "../mod.ts";
-import { type Libc } from "../ffi/libc.ts";
+import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { poller } from "../ffi/poller.ts";
 import { writable } from "../ffi/mod.ts";

@@ -9,17 +9,42 @@ import { denoLoader } from "../ffi/deno.ts";
 import { folder } from "./data.ts";
 import { isBun } from "./harness.ts";
 
+const sockets = (isBun ? bunLoader : denoLoader).load(["libc.so.6"], {
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  socketpair: { args: ["i32", "i32", "i32", "buffer"], returns: "i32" },
+  close: { args: ["i32"], returns: "i32" },
+}, {});
+
+const AF_UNIX = 1;
+const AF_INET = 2;
+const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0x800;
+
+function call(name: string, ...args: unknown[]): number {
+  if (typeof sockets === "string") throw new Error(sockets);
+  return sockets.call[name](...args);
+}
+
 /** A UDP socket that the runtime knows nothing of. */
 export function datagramDescriptor(): { fd: number; [Symbol.dispose](): void } {
-  const library = (isBun ? bunLoader : denoLoader).load(["libc.so.6"], {
-    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-    close: { args: ["i32"], returns: "i32" },
-  }, {});
-  if (typeof library === "string") throw new Error(library);
-  const AF_INET = 2;
-  const SOCK_DGRAM_NONBLOCK = 2 | 0x800;
-  const fd: number = library.call.socket(AF_INET, SOCK_DGRAM_NONBLOCK, 0);
-  return { fd, [Symbol.dispose]: () => void library.call.close(fd) };
+  const fd = call("socket", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+  return { fd, [Symbol.dispose]: () => void call("close", fd) };
+}
+
+/** Two connected stream sockets that the runtime knows nothing of, and so does not read from. */
+export function socketPair(): { here: number; there: number; [Symbol.dispose](): void } {
+  const both = new Int32Array(2);
+  call("socketpair", AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, both);
+  const [here, there] = both;
+  return {
+    here,
+    there,
+    [Symbol.dispose]() {
+      call("close", here);
+      call("close", there);
+    },
+  };
 }
 
 /** A connection whose peer is another process, for calls that stop this thread. */

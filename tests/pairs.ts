@@ -103,6 +103,15 @@ function shrink(libc: Libc, socket: net.Socket): void {
   libc.setOption(there, SOL_SOCKET, SO_SNDBUF, SMALL);
 }
 
+/** So that a test may close a pair, and its `finally` again. */
+function once(close: () => void): () => void {
+  let open = true;
+  return () => {
+    if (open) close();
+    open = false;
+  };
+}
+
 function makePeer(socket: net.Socket, small = false): Peer {
   const libc = loadLibc();
   if (small && typeof libc !== "string" && socket.localPort !== undefined) shrink(libc, socket);
@@ -130,11 +139,11 @@ function nodePair(socket: net.Socket, peer: Peer, closeMore: () => void): Pair {
     peer,
     write: (bytes) => new Promise((resolve) => socket.write(bytes, () => resolve())),
     end: () => void socket.end(),
-    close() {
+    close: once(() => {
       socket.destroy();
       peer.socket.destroy();
       closeMore();
-    },
+    }),
   };
 }
 
@@ -184,9 +193,9 @@ export const nodeHttp: Kind = {
       resolve(response);
     });
     const client = await connected(net.connect(await listening(server), "127.0.0.1"));
-    const peer = makePeer(client, small);
     client.write("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     const response = await promise;
+    const peer = makePeer(client, small); // now that the server's end is accepted
     const socket = response.socket!;
     return { ...nodePair(socket, peer, () => server.close()), end: () => void response.end() };
   },
@@ -199,11 +208,7 @@ export function listenDeno(options: { tls?: boolean; unix?: string } = {}): Deno
 }
 
 function denoPair(conn: Deno.Conn, peer: Peer, closeMore: () => void): Pair {
-  let open = true;
-  const close = () => {
-    if (open) conn.close();
-    open = false;
-  };
+  const close = once(() => conn.close());
   return {
     socket: conn,
     peer,
@@ -211,11 +216,11 @@ function denoPair(conn: Deno.Conn, peer: Peer, closeMore: () => void): Pair {
       for (let at = 0; at < bytes.length;) at += await conn.write(bytes.subarray(at));
     },
     end: close,
-    close() {
+    close: once(() => {
       close();
       peer.socket.destroy();
       closeMore();
-    },
+    }),
   };
 }
 
@@ -298,11 +303,11 @@ function bunPair(socket: BunSocket, drained: () => Promise<void>, peer: Peer, cl
       }
     },
     end: () => socket.end(),
-    close() {
+    close: once(() => {
       socket.terminate();
       peer.socket.destroy();
       closeMore();
-    },
+    }),
   };
 }
 
@@ -377,10 +382,10 @@ export const bunUnix: Kind = {
     const pair = await openBun({ listen: { unix }, connect: () => net.connect(unix) });
     return {
       ...pair,
-      close() {
+      close: once(() => {
         pair.close();
         fs.rmSync(dir, { recursive: true });
-      },
+      }),
     };
   },
 };

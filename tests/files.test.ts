@@ -1,0 +1,302 @@
+/** Every kind of file argument, both ways, and what happens to files on the way. */
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { pathToFileURL } from "node:url";
+import { join } from "@std/path";
+import {
+  sendfile,
+  type SendfileFile,
+  SendfileNotAvailableError,
+  SendfileRegion,
+  sendfileStats,
+} from "../mod.ts";
+import { assertBytes, bytes, concat, DATA, folder, testFile } from "./data.ts";
+import { isBun, test } from "./harness.ts";
+import { nodeAccepted, raw } from "./pairs.ts";
+
+interface BunGlobal {
+  file(path: string | number): Blob & { size: number };
+}
+const bun = (globalThis as unknown as { Bun: BunGlobal }).Bun;
+
+interface Case {
+  name: string;
+  /** Opens the argument; gives it, and how to close it. */
+  open(path: string): Promise<{ file: SendfileFile; close?: () => unknown }>;
+  /** The bytes it stands for. */
+  content: Uint8Array;
+  native: boolean;
+}
+
+const opened = <T extends SendfileFile>(file: T, close?: () => unknown) => Promise.resolve({ file, close });
+
+const cases: Case[] = [
+  { name: "a path", open: (path) => opened(path), content: DATA, native: true },
+  { name: "a file: URL", open: (path) => opened(pathToFileURL(path)), content: DATA, native: true },
+  {
+    name: "a descriptor of node:fs",
+    open: (path) => {
+      const fd = fs.openSync(path, "r");
+      return opened(fd, () => fs.closeSync(fd));
+    },
+    content: DATA,
+    native: true,
+  },
+  {
+    name: "a FileHandle",
+    open: async (path) => {
+      const handle = await fs.promises.open(path);
+      return opened(handle, () => handle.close());
+    },
+    content: DATA,
+    native: true,
+  },
+  { name: "a SendfileRegion", open: (path) => opened(new SendfileRegion(path)), content: DATA, native: true },
+  {
+    name: "a SendfileRegion with offset and count",
+    open: (path) => opened(new SendfileRegion(path, 1001, 500_000)),
+    content: DATA.subarray(1001, 501_001),
+    native: true,
+  },
+  {
+    name: "a Blob in memory",
+    open: () => opened(new Blob([DATA as BlobPart])),
+    content: DATA,
+    native: false,
+  },
+];
+if (isBun) {
+  cases.push(
+    { name: "Bun.file", open: (path) => opened(bun.file(path)), content: DATA, native: true },
+    {
+      name: "a slice of Bun.file with a start",
+      open: (path) => opened(bun.file(path).slice(12_345)),
+      content: DATA.subarray(12_345),
+      native: true,
+    },
+    {
+      name: "a slice of Bun.file with both ends",
+      open: (path) => opened(bun.file(path).slice(10, 700_010)),
+      content: DATA.subarray(10, 700_010),
+      native: true,
+    },
+    {
+      name: "a slice of a slice of Bun.file",
+      open: (path) => opened(bun.file(path).slice(10, 700_010).slice(5, 600_000)),
+      content: DATA.subarray(15, 600_010),
+      native: true,
+    },
+    {
+      name: "Bun.file of a descriptor",
+      open: (path) => {
+        const fd = fs.openSync(path, "r");
+        return opened(bun.file(fd), () => fs.closeSync(fd));
+      },
+      content: DATA,
+      native: false,
+    },
+  );
+} else {
+  cases.push({
+    name: "Deno.FsFile",
+    open: async (path) => {
+      const file = await Deno.open(path);
+      return opened(file, () => file.close());
+    },
+    content: DATA,
+    native: true,
+  });
+}
+
+for (const { name, open, content, native } of cases) {
+  for (const zeroCopy of [true, false]) {
+    const expected = native && zeroCopy ? "sendfile" : "copy";
+    test(`${name} is sent by ${expected}${zeroCopy ? "" : " when asked to"}`, async () => {
+      using made = testFile(DATA);
+      const pair = await raw.open({ small: true });
+      const { file, close } = await open(made.path);
+      try {
+        const before = sendfileStats();
+        const all = pair.peer.all();
+        assertEquals(await sendfile(pair.socket, file, { zeroCopy }), content.length);
+        const part = { zeroCopy, offset: 333, count: 4444 };
+        assertEquals(await sendfile(pair.socket, file, part), 4444);
+        assertEquals(
+          await sendfile(pair.socket, file, { zeroCopy, offset: content.length - 5, count: 100 }),
+          5,
+        );
+        pair.end();
+        assertBytes(
+          await all,
+          concat(content, content.subarray(333, 4777), content.subarray(content.length - 5)),
+        );
+        const after = sendfileStats();
+        assertEquals(
+          after[expected].transfers - before[expected].transfers,
+          3,
+          JSON.stringify(after.reasons),
+        );
+      } finally {
+        await close?.();
+        pair.close();
+      }
+    });
+  }
+}
+
+test("a descriptor that its owner closes in the middle still sends its own file", async () => {
+  using right = testFile(DATA);
+  using wrong = testFile(bytes(DATA.length, 99));
+  for (const zeroCopy of [true, false]) {
+    const pair = await raw.open({ small: true });
+    const all = pair.peer.all();
+    const fd = fs.openSync(right.path, "r");
+    const others: number[] = [];
+    let closed = false;
+    const sent = await sendfile(pair.socket, fd, {
+      zeroCopy,
+      onProgress() {
+        if (closed) return;
+        closed = true;
+        fs.closeSync(fd);
+        for (let i = 0; i < 10; i++) others.push(fs.openSync(wrong.path, "r")); // one of them takes the number
+      },
+    });
+    assert(others.includes(fd), "the number was not handed out again");
+    assertEquals(sent, DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+    for (const other of others) fs.closeSync(other);
+    pair.close();
+  }
+});
+
+test("a file that is replaced in the middle is sent as it was opened", async () => {
+  using file = testFile(DATA);
+  const pair = await raw.open({ small: true });
+  const all = pair.peer.all();
+  let replaced = false;
+  await sendfile(pair.socket, file.path, {
+    onProgress() {
+      if (replaced) return;
+      replaced = true;
+      fs.writeFileSync(file.path + ".new", bytes(DATA.length, 98));
+      fs.renameSync(file.path + ".new", file.path);
+    },
+  });
+  assert(replaced);
+  pair.end();
+  assertBytes(await all, DATA);
+  pair.close();
+});
+
+test("a file that grows in the middle sends exactly the count that was promised", async () => {
+  using file = testFile(DATA);
+  for (const zeroCopy of [true, false]) {
+    fs.writeFileSync(file.path, DATA);
+    const pair = await raw.open({ small: true });
+    const all = pair.peer.all();
+    let grown = false;
+    const onProgress = () => {
+      if (!grown) fs.appendFileSync(file.path, bytes(200_000, 97));
+      grown = true;
+    };
+    assertEquals(
+      await sendfile(pair.socket, file.path, { count: DATA.length, zeroCopy, onProgress }),
+      DATA.length,
+    );
+    assert(grown);
+    pair.end();
+    assertBytes(await all, DATA);
+    pair.close();
+  }
+});
+
+test("a FIFO does not hold up the open, and is refused", async () => {
+  const dir = folder();
+  const fifo = join(dir, "fifo");
+  execFileSync("mkfifo", [fifo]);
+  const pair = await raw.open();
+  try {
+    const error = await assertRejects(() => sendfile(pair.socket, fifo), SendfileNotAvailableError);
+    assertEquals(error.reason, "not a regular file");
+  } finally {
+    pair.close();
+    fs.rmSync(dir, { recursive: true });
+  }
+});
+
+test("a write-only descriptor is an error, and sends nothing", async () => {
+  using file = testFile(DATA);
+  const pair = await raw.open();
+  const fd = fs.openSync(file.path, "r+");
+  const writeOnly = fs.openSync(file.path, "a");
+  try {
+    const error = await assertRejects(() => sendfile(pair.socket, writeOnly));
+    assertEquals((error as { code?: string }).code, "EBADF");
+    pair.end();
+    assertEquals((await pair.peer.all()).length, 0);
+  } finally {
+    fs.closeSync(fd);
+    fs.closeSync(writeOnly);
+    pair.close();
+  }
+});
+
+test("a file of /proc, whose size is not known, sends what count asks for", async () => {
+  const expected = new Uint8Array(fs.readFileSync("/proc/version"));
+  const pair = await raw.open();
+  try {
+    const all = pair.peer.all();
+    assertEquals(await sendfile(pair.socket, "/proc/version", { count: 4096 }), expected.length);
+    pair.end();
+    assertBytes(await all, expected);
+  } finally {
+    pair.close();
+  }
+});
+
+test("one file goes over many sockets at once, each with its own position", async () => {
+  using file = testFile(DATA);
+  for (const zeroCopy of [true, false]) {
+    const pairs = await Promise.all(Array.from({ length: 10 }, () => raw.open({ small: true })));
+    await Promise.all(pairs.map(async (pair, i) => {
+      const all = pair.peer.all();
+      await sendfile(pair.socket, file.file, { offset: i * 1000, zeroCopy });
+      pair.end();
+      assertBytes(await all, DATA.subarray(i * 1000));
+      pair.close();
+    }));
+  }
+});
+
+test("a sparse file of more than 4 GiB sends from behind 4 GiB", async () => {
+  using file = testFile(new Uint8Array(0));
+  const at = 5 * 2 ** 30 + 123;
+  const fd = fs.openSync(file.path, "w");
+  fs.writeSync(fd, DATA, 0, DATA.length, at);
+  fs.closeSync(fd);
+  for (const zeroCopy of [true, false]) {
+    const pair = await nodeAccepted.open();
+    const all = pair.peer.all();
+    assertEquals(await sendfile(pair.socket, file.file, { offset: at, zeroCopy }), DATA.length);
+    if (file.position() !== undefined) assertEquals(file.position(), at + DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+    pair.close();
+  }
+});
+
+test("SendfileRegion knows its length, and refuses what is no range", () => {
+  using file = testFile(DATA);
+  assertEquals(new SendfileRegion(file.path).length, DATA.length);
+  assertEquals(new SendfileRegion(file.path, 100).length, DATA.length - 100);
+  assertEquals(new SendfileRegion(file.path, 100, 7).length, 7);
+  assertEquals(new SendfileRegion(file.path, DATA.length - 3, 7).length, 3);
+  assertEquals(new SendfileRegion(pathToFileURL(file.path), DATA.length + 3).length, 0);
+  assertThrows(() => new SendfileRegion(file.path, -1), RangeError);
+  assertThrows(() => new SendfileRegion(file.path, 0, 0), RangeError);
+  assertThrows(() => new SendfileRegion(file.path, 0.5), TypeError);
+  assertThrows(() => new SendfileRegion(5 as unknown as string), TypeError);
+});

@@ -1,0 +1,142 @@
+/** writable() and readable(): Python's add_writer and add_reader. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import * as fs from "node:fs";
+import { SendfileError, SendfileNotAvailableError } from "../mod.ts";
+import { readable, writable } from "../ffi/mod.ts";
+import type { Libc } from "../ffi/libc.ts";
+import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
+import { poller } from "../ffi/poller.ts";
+import { descriptors, testFile, until } from "./data.ts";
+import { test } from "./harness.ts";
+import { socketPair } from "./helpers.ts";
+
+const libc = () => loadLibc() as Libc;
+const waiting = () => poller(libc()).size;
+
+/** Fills the socket until it takes no more. */
+function fill(fd: number): void {
+  const chunk = new Uint8Array(65536);
+  for (;;) {
+    const sent = libc().send(fd, chunk, false);
+    if (sent < 0) return assertEquals(libc().errorName(sent), "EAGAIN");
+  }
+}
+
+function drain(fd: number): void {
+  const { call, wide } = libc().library;
+  const sink = new Uint8Array(65536);
+  while (call.read(fd, sink, wide(sink.length)) > 0);
+}
+
+test("writable() resolves at once on a socket with room", async () => {
+  using pair = socketPair();
+  await writable(pair.here);
+});
+
+test("writable() resolves when a full socket has room again, and not before", async () => {
+  using pair = socketPair();
+  fill(pair.here);
+  let ready = false;
+  const waits = writable(pair.here).then(() => ready = true);
+  await writable(pair.there); // a round through the same poller
+  assertEquals(ready, false);
+  drain(pair.there);
+  await waits;
+  assertEquals(libc().send(pair.here, new Uint8Array(1), false), 1);
+});
+
+test("readable() resolves when the peer writes, and when it ends", async () => {
+  using pair = socketPair();
+  let ready = false;
+  const written = readable(pair.here).then(() => ready = true);
+  await writable(pair.here);
+  assertEquals(ready, false);
+  libc().send(pair.there, new Uint8Array(1), false);
+  await written;
+  drain(pair.here);
+  const ended = readable(pair.here);
+  libc().shutdown(pair.there);
+  await ended;
+});
+
+test("both directions of one descriptor, and two waiters of one direction, are told", async () => {
+  using pair = socketPair();
+  fill(pair.here);
+  const all = [writable(pair.here), writable(pair.here), readable(pair.here), readable(pair.here)];
+  assertEquals(waiting(), 1);
+  libc().send(pair.there, new Uint8Array(1), false);
+  await Promise.all(all.slice(2));
+  assertEquals(waiting(), 1);
+  drain(pair.there);
+  await Promise.all(all);
+  assertEquals(waiting(), 0);
+});
+
+test("a wait that is aborted rejects with the reason and is taken back at once; the other goes on", async () => {
+  using pair = socketPair();
+  fill(pair.here);
+  const stop = new AbortController();
+  const aborted = writable(pair.here, { signal: stop.signal });
+  const other = writable(pair.here);
+  stop.abort(new Error("enough"));
+  await assertRejects(() => aborted, Error, "enough");
+  assertEquals(waiting(), 1);
+  drain(pair.there);
+  await other;
+  assertEquals(waiting(), 0);
+  await assertRejects(
+    () => writable(pair.here, { signal: AbortSignal.abort(new Error("before")) }),
+    Error,
+    "before",
+  );
+});
+
+test("a hang-up makes both directions ready", async () => {
+  using pair = socketPair();
+  fill(pair.here);
+  const all = [writable(pair.here), readable(pair.here)];
+  libc().close(libc().dup(pair.there)); // a duplicate more or less is no hang-up
+  assertEquals(waiting(), 1);
+  libc().shutdown(pair.there);
+  await all[1];
+  drain(pair.there);
+  await all[0];
+});
+
+test("what is no descriptor, one that is not open and a regular file are refused", async () => {
+  using file = testFile(new Uint8Array(1));
+  await assertRejects(() => writable(1.5), TypeError);
+  await assertRejects(() => readable("1" as unknown as number), TypeError);
+  await assertRejects(() => writable(-1), RangeError);
+  await assertRejects(() => writable(2 ** 31), RangeError);
+  const fd = fs.openSync(file.path, "r");
+  assertEquals((await assertRejects(() => writable(fd), SendfileError)).code, "EPERM");
+  fs.closeSync(fd);
+  assertEquals((await assertRejects(() => writable(999_999), SendfileError)).code, "EBADF");
+  assertEquals(waiting(), 0);
+});
+
+test("without FFI the waiters say so", async () => {
+  replaceLibc("not here, the test says");
+  try {
+    await assertRejects(() => writable(1), SendfileNotAvailableError, "not here");
+  } finally {
+    replaceLibc(undefined);
+  }
+});
+
+test("50 descriptors wait at once, again and again, and nothing is left over", async () => {
+  const pairs = Array.from({ length: 50 }, () => socketPair());
+  const before = descriptors().length;
+  for (let round = 0; round < 20; round++) {
+    for (const pair of pairs) fill(pair.here);
+    const waits = pairs.map((pair) => writable(pair.here));
+    assertEquals(waiting(), 50);
+    for (const pair of pairs) drain(pair.there);
+    await Promise.all(waits);
+    assertEquals(waiting(), 0);
+  }
+  await until("epoll and eventfd are closed", () => descriptors().length <= before);
+  assert(waiting() === 0);
+  for (const pair of pairs) pair[Symbol.dispose]();
+});

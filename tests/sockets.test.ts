@@ -1,0 +1,308 @@
+/** Every kind of socket, both ways. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import * as fs from "node:fs";
+import * as http from "node:http";
+import * as net from "node:net";
+import { canUseSendfile, ConnectionClosedError, sendfile, sendfileStats, whyNotSendfile } from "../mod.ts";
+import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "./data.ts";
+import { isBun, test } from "./harness.ts";
+import { type Kind, kinds, nodeAccepted, nodeHttp, type Pair, raw } from "./pairs.ts";
+
+/** What precedes the body on a node:http socket. */
+function body(kind: Kind, received: Uint8Array): Uint8Array {
+  if (kind !== nodeHttp) return received;
+  const end = new TextDecoder("latin1").decode(received).indexOf("\r\n\r\n");
+  assert(end > 0, "the body came before the head");
+  return received.subarray(end + 4);
+}
+
+for (const kind of kinds) {
+  for (const zeroCopy of [true, false]) {
+    const expected = kind.native && zeroCopy ? "sendfile" : "copy";
+    test(`${kind.name}: a file with header and trailer goes by ${expected}${zeroCopy ? "" : " when asked to"}`, async () => {
+      using file = testFile(DATA);
+      const pair = await kind.open({ small: kind.native });
+      try {
+        if (zeroCopy) assertEquals(canUseSendfile(pair.socket), kind.native, whyNotSendfile(pair.socket));
+        const before = sendfileStats();
+        const all = pair.peer.all();
+        const [header, trailer] = [bytes(100, 2), bytes(300_000, 3)];
+        const starts: unknown[] = [];
+        const sent = await sendfile(pair.socket, file.file, {
+          header,
+          trailer,
+          zeroCopy,
+          onStart: (start) => starts.push(start.via),
+        });
+        assertEquals(sent, DATA.length);
+        pair.end();
+        assertBytes(body(kind, await all), concat(header, DATA, trailer));
+        const after = sendfileStats();
+        assertEquals(starts, [expected]);
+        assertEquals(after[expected].bytes - before[expected].bytes, DATA.length);
+        assertEquals(after[expected].transfers - before[expected].transfers, 1);
+      } finally {
+        pair.close();
+      }
+    });
+  }
+}
+
+test("two transfers on one socket run one after the other", async () => {
+  const [first, second] = [bytes(700_000, 11), bytes(700_001, 12)];
+  for (const kind of kinds) {
+    using one = testFile(first);
+    using two = testFile(second);
+    const pair = await kind.open({ small: kind.native });
+    try {
+      const all = pair.peer.all();
+      const sent = await Promise.all([
+        sendfile(pair.socket, one.file),
+        sendfile(pair.socket, two.file),
+        sendfile(pair.socket, one.file, { offset: 699_990 }),
+      ]);
+      assertEquals(sent, [first.length, second.length, 10]);
+      pair.end();
+      assertBytes(body(kind, await all), concat(first, second, first.subarray(699_990)));
+    } finally {
+      pair.close();
+    }
+  }
+});
+
+test("a transfer that fails lets the next one on its socket begin", async () => {
+  using file = testFile(DATA);
+  const pair = await raw.open();
+  try {
+    const all = pair.peer.all();
+    const failing = sendfile(pair.socket, "/nonexistent");
+    const next = sendfile(pair.socket, file.file);
+    await assertRejects(() => failing);
+    assertEquals(await next, DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+  } finally {
+    pair.close();
+  }
+});
+
+test("node:net: end() during a transfer comes after it", async () => {
+  using file = testFile(DATA);
+  for (const zeroCopy of [true, false]) {
+    const pair = await nodeAccepted.open({ small: true });
+    try {
+      const sending = sendfile(pair.socket, file.file, { zeroCopy });
+      (pair.socket as net.Socket).end("the end");
+      assertBytes(await pair.peer.all(), concat(DATA, new TextEncoder().encode("the end")));
+      assertEquals(await sending, DATA.length);
+    } finally {
+      pair.close();
+    }
+  }
+});
+
+test("node:net: a socket that is still connecting sends once it is connected", async () => {
+  using file = testFile(DATA);
+  const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+  const server = net.createServer((socket) => {
+    const chunks: Uint8Array[] = [];
+    socket.on("data", (chunk: Uint8Array) => chunks.push(new Uint8Array(chunk)));
+    socket.on("end", () => resolve(concat(...chunks)));
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const socket = net.connect((server.address() as net.AddressInfo).port, "127.0.0.1");
+  try {
+    assertEquals(await sendfile(socket, file.file), DATA.length);
+    socket.end();
+    assertBytes(await promise, DATA);
+  } finally {
+    socket.destroy();
+    server.close();
+  }
+});
+
+test("node:net: a transfer restarts the idle timer of the socket", async () => {
+  using file = testFile(bytes(100_000));
+  const pair = await nodeAccepted.open();
+  try {
+    const socket = pair.socket as net.Socket;
+    const all = pair.peer.all();
+    let idle = 0;
+    socket.setTimeout(250, () => idle++);
+    // Ten pieces a second: it lasts a second, four times the limit.
+    const sent = await sendfile(socket, file.file, { rateLimit: 100_000 });
+    assertEquals([sent, idle], [100_000, 0]);
+    socket.setTimeout(0);
+    pair.end();
+    assertBytes(await all, bytes(100_000));
+  } finally {
+    pair.close();
+  }
+});
+
+test("the runtime closes its socket in the middle: the transfer ends, and leaves no descriptor", async () => {
+  const content = bytes(16 * 1024 * 1024);
+  for (const kind of kinds) {
+    if (typeof kind === "object" && kind.name === "descriptor") continue; // its owner is the node:net socket
+    using file = testFile(content);
+    const pair = await kind.open({ small: kind.native });
+    try {
+      let sent = 0;
+      const sending = sendfile(pair.socket, file.file, { onProgress: (bytes) => sent = bytes });
+      await until(`${kind.name}: something was sent`, () => sent > 0);
+      if (kind === nodeHttp || kind.name.startsWith("node")) (pair.socket as net.Socket).destroy();
+      else pair.close();
+      const error = await assertRejects(() => sending, ConnectionClosedError);
+      assertEquals(error.sent, sent, kind.name);
+    } finally {
+      pair.close();
+    }
+  }
+});
+
+test("a descriptor that was closed and handed out again gets no byte of another's file", async () => {
+  using file = testFile(bytes(16 * 1024 * 1024));
+  for (let round = 0; round < 20; round++) {
+    const first = await raw.open({ small: true });
+    const stop = new AbortController();
+    let sent = 0;
+    const sending = sendfile(first.socket, file.file, { signal: stop.signal, onProgress: (n) => sent = n });
+    await until("the first transfer is under way", () => sent > 0);
+    first.close(); // its number is free now, and the next connection takes it
+    const strangers = await Promise.all([raw.open(), raw.open(), raw.open()]);
+    // The old object must not lead to the new connection either.
+    const again = sendfile(first.socket, file.file).catch((error) => error);
+    stop.abort();
+    await assertRejects(() => sending);
+    assert(await again instanceof ConnectionClosedError);
+    for (const stranger of strangers) {
+      await stranger.write(new TextEncoder().encode("hello"));
+      stranger.end();
+      assertEquals(new TextDecoder().decode(await stranger.peer.all()), "hello");
+      stranger.close();
+    }
+  }
+});
+
+test("a client that connects from the same process is told apart from the server's end", async () => {
+  using file = testFile(DATA);
+  const pairs = await Promise.all(Array.from({ length: 20 }, () => kinds[1].open()));
+  try {
+    await Promise.all(pairs.map(async (pair: Pair, i) => {
+      const all = pair.peer.all();
+      assertEquals(await sendfile(pair.socket, file.path, { offset: i }), DATA.length - i);
+      pair.end();
+      assertBytes(await all, DATA.subarray(i));
+    }));
+  } finally {
+    for (const pair of pairs) pair.close();
+  }
+});
+
+test("node:http: head and body in order over keep-alive, under load", async () => {
+  const content = bytes(300_000, 21);
+  using file = testFile(content);
+  const before = sendfileStats();
+  const server = http.createServer(async (request, response) => {
+    const offset = Number(request.url!.slice(1));
+    response.writeHead(200, { "Content-Length": content.length - offset });
+    response.flushHeaders();
+    await sendfile(response.socket!, file.path, { offset, count: content.length - offset });
+    response.end();
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as net.AddressInfo;
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 16 });
+  const get = (offset: number) =>
+    new Promise<Uint8Array>((resolve, reject) => {
+      http.get({ port, host: "127.0.0.1", path: `/${offset}`, agent }, (response) => {
+        const chunks: Uint8Array[] = [];
+        response.on("data", (chunk: Uint8Array) => chunks.push(new Uint8Array(chunk)));
+        response.on("end", () => resolve(concat(...chunks)));
+        response.on("error", reject);
+      }).on("error", reject);
+    });
+  try {
+    for (let round = 0; round < 10; round++) {
+      await Promise.all(Array.from({ length: 32 }, async (_, i) => {
+        const offset = round * 1000 + i;
+        assertBytes(await get(offset), content.subarray(offset));
+      }));
+    }
+    const after = sendfileStats();
+    assertEquals(after.copy.bytes, before.copy.bytes, JSON.stringify(after.reasons));
+    assertEquals(after.sendfile.transfers - before.sendfile.transfers, 320);
+  } finally {
+    agent.destroy();
+    server.close();
+    server.closeAllConnections();
+  }
+});
+
+test("node:http: a body waits for a head that the peer does not read", async () => {
+  using file = testFile(DATA);
+  const head = "x".repeat(8_000_000); // more than the kernel takes at once
+  const server = http.createServer(async (_request, response) => {
+    response.writeHead(200, { "Content-Length": head.length + DATA.length });
+    response.write(head);
+    await sendfile(response.socket!, file.path, { count: DATA.length });
+    response.end();
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as net.AddressInfo;
+  try {
+    const received = await new Promise<Uint8Array>((resolve, reject) => {
+      http.get({ port, host: "127.0.0.1", agent: false }, (response) => {
+        const chunks: Uint8Array[] = [];
+        response.on("data", (chunk: Uint8Array) => chunks.push(new Uint8Array(chunk)));
+        response.on("end", () => resolve(concat(...chunks)));
+        response.on("error", reject);
+        response.pause();
+        setTimeout(() => response.resume(), 100); // long enough for a body that does not wait to overtake
+      }).on("error", reject);
+    });
+    assertBytes(received, concat(new TextEncoder().encode(head), DATA));
+  } finally {
+    server.close();
+    server.closeAllConnections();
+  }
+});
+
+test("all kinds of sockets leave no descriptor behind", async () => {
+  using file = testFile(DATA);
+  for (const kind of kinds) await once(kind, file.path); // what a runtime opens once for all
+  const before = descriptors().length;
+  for (let round = 0; round < 5; round++) {
+    for (const kind of kinds) await once(kind, file.path);
+  }
+  await until("the descriptors are closed", () => descriptors().length <= before);
+});
+
+async function once(kind: Kind, path: string): Promise<void> {
+  const pair = await kind.open({ small: kind.native });
+  const all = pair.peer.all();
+  await sendfile(pair.socket, path);
+  pair.end();
+  assertBytes(body(kind, await all), DATA);
+  pair.close();
+}
+
+if (!isBun) {
+  test("Deno.connect: two sockets with the same addresses in two namespaces are no match, one is", async () => {
+    // The scan by both addresses must find the client's end although the server's end is in this process as well.
+    const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+    const { port } = listener.addr as Deno.NetAddr;
+    const [conn, accepted] = await Promise.all([
+      Deno.connect({ hostname: "127.0.0.1", port }),
+      listener.accept(),
+    ]);
+    using file = testFile(DATA.subarray(0, 1000));
+    assertEquals(whyNotSendfile(conn), undefined);
+    assertEquals(await sendfile(conn, file.path), 1000);
+    const buffer = new Uint8Array(2000);
+    const length = await accepted.read(buffer);
+    assertBytes(buffer.subarray(0, length!), DATA.subarray(0, 1000));
+    assertEquals(fs.existsSync(file.path), true);
+    for (const closing of [conn, accepted, listener]) closing.close();
+  });
+}

@@ -1,0 +1,195 @@
+/** What can happen to a transfer on its way. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { ConnectionClosedError, createSendfileCallable, sendfile, sendfileStats } from "../mod.ts";
+import type { Libc } from "../ffi/libc.ts";
+import { libc as loadLibc } from "../ffi/load.ts";
+import { poller } from "../ffi/poller.ts";
+import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "./data.ts";
+import { faulty } from "./faults.ts";
+import { replaceLibc } from "../ffi/load.ts";
+import { test } from "./harness.ts";
+import { kinds, nodeAccepted, raw } from "./pairs.ts";
+
+const ways = [true, false];
+const named = (zeroCopy: boolean) => zeroCopy ? "sendfile" : "copy";
+
+for (const zeroCopy of ways) {
+  test(`a slow reader gets every byte [${named(zeroCopy)}]`, async () => {
+    using file = testFile(DATA);
+    for (const kind of [raw, nodeAccepted]) {
+      const pair = await kind.open({ small: true });
+      const sending = sendfile(pair.socket, file.file, { zeroCopy });
+      for (let length = 1; length < DATA.length; length += 100_000) {
+        await pair.peer.atLeast(length);
+        pair.peer.socket.pause();
+        await new Promise((resolve) => setTimeout(resolve, 2)); // what makes it slow
+      }
+      const all = pair.peer.all();
+      assertEquals(await sending, DATA.length);
+      pair.end();
+      assertBytes(await all, DATA);
+      pair.close();
+    }
+  });
+
+  test(`100 sockets at once, each with its own bytes, and no descriptor left [${named(zeroCopy)}]`, async () => {
+    const content = bytes(400_000, 31);
+    using file = testFile(content);
+    const warm = await raw.open();
+    await sendfile(warm.socket, file.path, { count: 10 });
+    warm.close();
+    await until(
+      "the first pair is gone",
+      () => descriptors().every((fd) => !fd.includes("file.bin")) || true,
+    );
+    const before = sendfileStats();
+    const open = descriptors().length;
+    const pairs = await Promise.all(Array.from({ length: 100 }, () => raw.open({ small: true })));
+    await Promise.all(pairs.map(async (pair, i) => {
+      const all = pair.peer.all();
+      const header = new TextEncoder().encode(`this is ${i}`);
+      assertEquals(
+        await sendfile(pair.socket, file.path, { offset: i * 17, header, zeroCopy }),
+        content.length - i * 17,
+      );
+      pair.end();
+      assertBytes(await all, concat(header, content.subarray(i * 17)));
+      pair.close();
+    }));
+    const after = sendfileStats();
+    assertEquals(after[named(zeroCopy)].transfers - before[named(zeroCopy)].transfers, 100);
+    if (zeroCopy) assert(after.waits > before.waits, "no EAGAIN happened");
+    await until("the descriptors are closed", () => descriptors().length <= open);
+  });
+
+  test(`an abort in the middle ends the stream, so that the peer cannot take it for whole [${named(zeroCopy)}]`, async () => {
+    using file = testFile(bytes(16 * 1024 * 1024));
+    for (const kind of kinds) {
+      const pair = await kind.open({ small: kind.native });
+      const stop = new AbortController();
+      const sending = sendfile(pair.socket, file.file, { zeroCopy, signal: stop.signal });
+      await pair.peer.atLeast(1000);
+      pair.peer.socket.pause();
+      stop.abort(new Error("enough"));
+      await assertRejects(() => sending, Error, "enough");
+      const received = await pair.peer.all(); // ends although nobody calls end()
+      assert(received.length < 16 * 1024 * 1024, kind.name);
+      pair.close();
+    }
+  });
+
+  test(`an abort before the start sends nothing and leaves the socket alone [${named(zeroCopy)}]`, async () => {
+    using file = testFile(DATA);
+    for (const kind of kinds.filter(({ name }) => name !== "node:http")) {
+      const pair = await kind.open();
+      const reason = new Error("never mind");
+      const options = { zeroCopy, signal: AbortSignal.abort(reason) };
+      assertEquals(await assertRejects(() => sendfile(pair.socket, file.file, options)), reason);
+      await pair.write(new TextEncoder().encode("still here"));
+      pair.end();
+      assertEquals(new TextDecoder().decode(await pair.peer.all()), "still here");
+      pair.close();
+    }
+  });
+
+  test(`a rate limit spreads the bytes, and changes none [${named(zeroCopy)}]`, async () => {
+    using file = testFile(DATA);
+    const pair = await raw.open();
+    const all = pair.peer.all();
+    const steps: number[] = [];
+    const began = performance.now();
+    const onProgress = (sent: number) => void steps.push(sent);
+    const options = { rateLimit: 1_000_000, count: 400_000, zeroCopy, onProgress };
+    assertEquals(await sendfile(pair.socket, file.file, options), 400_000);
+    // Not an assertion on speed: pieces of a tenth of a second, of which the last starts when three have passed.
+    assert(performance.now() - began >= 290, "it was too fast");
+    assertEquals(steps, [100_000, 200_000, 300_000, 400_000]);
+    pair.end();
+    assertBytes(await all, DATA.subarray(0, 400_000));
+    pair.close();
+  });
+
+  test(`an exception in a callback ends the transfer and frees everything [${named(zeroCopy)}]`, async () => {
+    using file = testFile(DATA);
+    const pair = await raw.open({ small: true });
+    const open = descriptors().length;
+    const wrong = () => {
+      throw new Error("my mistake");
+    };
+    await assertRejects(
+      () => sendfile(pair.socket, file.path, { zeroCopy, onStart: wrong }),
+      Error,
+      "my mistake",
+    );
+    await assertRejects(
+      () => sendfile(pair.socket, file.path, { zeroCopy, onProgress: wrong }),
+      Error,
+      "my mistake",
+    );
+    await until("the descriptors are closed", () => descriptors().length <= open);
+    pair.close();
+  });
+
+  test(`a peer that resets while the transfer waits is reported [${named(zeroCopy)}]`, async () => {
+    using file = testFile(bytes(16 * 1024 * 1024));
+    for (const kind of [raw, nodeAccepted]) {
+      const pair = await kind.open({ small: true });
+      const sending = sendfile(pair.socket, file.file, { zeroCopy });
+      await pair.peer.atLeast(1);
+      pair.peer.socket.pause();
+      pair.peer.socket.resetAndDestroy();
+      await assertRejects(() => sending, ConnectionClosedError);
+      pair.close();
+    }
+  });
+}
+
+test("EINTR is tried again, and EAGAIN with nothing sent waits", async () => {
+  using file = testFile(DATA);
+  const pair = await raw.open();
+  try {
+    replaceLibc(faulty({ 1: "EINTR", 2: "EAGAIN", 3: 1000, 4: "EINTR", 5: "EINTR", 6: 1 }));
+    const all = pair.peer.all();
+    assertEquals(await sendfile(pair.socket, file.file), DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+  } finally {
+    replaceLibc(undefined);
+    pair.close();
+  }
+});
+
+test("progress is told in order, up to the whole", async () => {
+  using file = testFile(DATA);
+  const pair = await raw.open({ small: true });
+  const all = pair.peer.all();
+  const steps: number[] = [];
+  await sendfile(pair.socket, file.file, { onProgress: (sent) => steps.push(sent) });
+  assert(steps.length > 1);
+  assertEquals(steps, [...steps].sort((a, b) => a - b));
+  assertEquals(steps.at(-1), DATA.length);
+  pair.end();
+  assertBytes(await all, DATA);
+  pair.close();
+});
+
+test("createSendfileCallable sends to its socket", async () => {
+  using file = testFile(DATA);
+  const pair = await raw.open();
+  const send = createSendfileCallable(pair.socket);
+  const all = pair.peer.all();
+  assertEquals([await send(file.file, 1, 2), await send(file.path, DATA.length - 4)], [2, 4]);
+  pair.end();
+  assertBytes(await all, concat(DATA.subarray(1, 3), DATA.subarray(-4)));
+  pair.close();
+});
+
+test("a transfer that never waits registers nothing", async () => {
+  using file = testFile(DATA.subarray(0, 4096));
+  const pair = await raw.open();
+  const { waits } = sendfileStats();
+  await sendfile(pair.socket, file.path);
+  assertEquals(sendfileStats().waits, waits);
+  assertEquals(poller(loadLibc() as Libc).size, 0);
+  pair.close();
+});
