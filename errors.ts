@@ -57,6 +57,6 @@ export class SendfileTimeoutError extends SendfileError {
 }
 
 /** The socket was closed on this side, before or during a transfer. */
-export function socketClosed(): ConnectionClosedError {
-  return new ConnectionClosedError("the socket is closed", { code: "ENOTCONN", syscall: "write" });
+export function socketClosed(cause?: unknown): ConnectionClosedError {
+  return new ConnectionClosedError("the socket is closed", { code: "ENOTCONN", syscall: "write", cause });
 }

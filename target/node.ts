@@ -97,28 +97,20 @@ export class NodeSocket implements Target {
       if (isBunHttp(socket)) await new Promise((resolve) => setImmediate(resolve));
       return work();
     };
-    const settle = (settled: () => void) => {
-      // Before anybody hears of it: the next transfer of this socket puts its own `_write` there.
-      this.#release();
-      return settled;
-    };
     // With _writev the stream would hand over several chunks at once, and the turn among them.
     shadow(socket, "_writev", null);
     shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: WriteCallback) => {
       if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
       // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
-      Promise.resolve().then(run).then(
-        (sent) => settle(() => resolve(sent)),
-        (error) => settle(() => reject(error)),
-      ).then((tell) => {
-        callback();
-        tell();
-      });
+      // Released before anybody hears of the end: the next transfer of this socket puts its own `_write` there.
+      const transfer = Promise.resolve().then(run).finally(() => this.#release());
+      transfer.then(() => callback(), () => callback());
+      transfer.then(resolve, reject);
     });
     socket.write(turn, (error) => {
       if (!error) return;
       this.#release();
-      reject(error);
+      reject(socketClosed(error)); // before its turn came
     });
     return promise;
   }

@@ -103,6 +103,18 @@ test("node:net: end() during a transfer comes after it", async () => {
   }
 });
 
+test("node:net: a socket that is destroyed before the transfer's turn sends nothing of it", async () => {
+  using file = testFile(DATA);
+  const pair = await nodeAccepted.open({ small: true });
+  const socket = pair.socket as net.Socket;
+  socket.write(bytes(4_000_000)); // the peer does not read, so this stays in front
+  const sending = sendfile(socket, file.file);
+  socket.destroy();
+  const error = await assertRejects(() => sending, ConnectionClosedError);
+  assertEquals(error.sent, 0);
+  pair.close();
+});
+
 test("node:net: a socket that is still connecting sends once it is connected", async () => {
   using file = testFile(DATA);
   const { promise, resolve } = Promise.withResolvers<Uint8Array>();
