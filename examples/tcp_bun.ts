@@ -1,0 +1,27 @@
+// Sends a file to whoever connects: bun examples/tcp_bun.ts FILE, then: nc localhost 9000 > copy
+import { sendfile, type SendfileSocket } from "@zerocopy/sendfile";
+import process from "node:process";
+
+/** The part of Bun in use; a program of yours has it from @types/bun. */
+interface Bun {
+  listen(options: {
+    hostname: string;
+    port: number;
+    socket: { open(socket: SendfileSocket & { end(): void }): void; data(): void };
+  }): void;
+}
+
+const [file] = process.argv.slice(2);
+
+(globalThis as unknown as { Bun: Bun }).Bun.listen({
+  hostname: "0.0.0.0",
+  port: 9000,
+  socket: {
+    open(socket) {
+      sendfile(socket, file, { onStart: ({ via, reason }) => console.log(via, reason ?? "") })
+        .then((sent) => console.log(`${sent} bytes`), (error) => console.error(error.message))
+        .then(() => socket.end());
+    },
+    data() {},
+  },
+});
