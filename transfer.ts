@@ -57,8 +57,9 @@ export class Transfer {
   /** Whether the end is where the file ends, and not where a count says. */
   readonly #toEnd: boolean;
   readonly #start: number;
-  readonly #began = performance.now();
-  #lastProgress = this.#began;
+  /** 0 where nothing depends on the clock, which would be asked for each small file. */
+  readonly #began: number;
+  #lastProgress: number;
   #stop: AbortController | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   readonly #onAbort = () => this.#stop!.abort(this.options.signal!.reason);
@@ -67,6 +68,10 @@ export class Transfer {
     this.target = target;
     this.source = source;
     this.options = options;
+    const { rateLimit, timeout } = options;
+    this.#began = this.#lastProgress = rateLimit === undefined && timeout === undefined
+      ? 0
+      : performance.now();
     this.header = options.header ?? NOTHING;
     this.trailer = options.trailer ?? NOTHING;
     const offset = options.offset ?? 0;

@@ -1,5 +1,4 @@
 import { socketClosed } from "../errors.ts";
-import type { Libc } from "../ffi/libc.ts";
 import { room } from "./room.ts";
 import type { Descriptor, Target } from "./target.ts";
 
@@ -20,29 +19,28 @@ export function isBunSocket(socket: object): socket is BunSocketLike {
 const OPEN = 1;
 
 /** `Bun.listen` and `Bun.connect` sockets: TCP and unix natively, TLS by the runtime. They buffer no writes. */
-export class BunSocket implements Target {
+export class BunSocket implements Target, Descriptor {
   readonly #socket: BunSocketLike;
+  /** Asked once: a socket under upgradeTLS is another object, and the one it was made of is closed. */
+  readonly #isTls: boolean;
+  readonly owned = false;
+  fd = -1;
 
   constructor(socket: BunSocketLike) {
     this.#socket = socket;
+    // What upgradeTLS gives as the raw socket calls itself TCP, but has a cipher.
+    this.#isTls = String(Object.prototype.toString.call(socket)).includes("TLS") ||
+      socket.getCipher?.() !== undefined;
   }
 
-  open(libc: Libc): Descriptor | string {
-    const socket = this.#socket;
-    // A socket under upgradeTLS calls itself TCP, but has a cipher.
-    if (
-      String(Object.prototype.toString.call(socket)).includes("TLS") || socket.getCipher?.() !== undefined
-    ) {
-      return "TLS";
-    }
-    const { fd } = socket;
-    if (fd < 0 || socket.readyState !== OPEN) return "the socket is closed";
-    const cookie = libc.cookie(fd);
-    return {
-      fd,
-      owned: false,
-      alive: () => socket.fd === fd && socket.readyState === OPEN && libc.cookie(fd) === cookie,
-    };
+  open(): Descriptor | string {
+    if (this.#isTls) return "TLS";
+    this.fd = this.#socket.fd;
+    return this.fd >= 0 && this.isOpen() ? this : "the socket is closed";
+  }
+
+  alive(): boolean {
+    return this.#socket.fd === this.fd && this.isOpen();
   }
 
   isOpen(): boolean {

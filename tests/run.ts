@@ -67,7 +67,14 @@ const files = fs.readdirSync(join(root, "tests"))
 const reports = fs.mkdtempSync(join(tmpdir(), "sendfile-reports-"));
 const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
 const runs: [string, string, string[]][] = [
-  ["Deno", process.execPath, ["test", "-A", "--no-check", `--junit-path=${reports}/Deno.xml`, ...files]],
+  ["Deno", process.execPath, [
+    "test",
+    "-A",
+    "--no-check",
+    "--node-modules-dir=none",
+    `--junit-path=${reports}/Deno.xml`,
+    ...files,
+  ]],
   ["Bun", findBun(), ["test", "--reporter=junit", `--reporter-outfile=${reports}/Bun.xml`, ...files]],
 ];
 for (const [name, command, args] of runs) {

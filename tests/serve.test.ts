@@ -111,6 +111,18 @@ class Server {
     return fs.readdirSync(`/proc/${this.child.pid}/fd`).length;
   }
 
+  /** Files below `directory` that the process has open. */
+  held(directory: string): string[] {
+    if (noProc || this.code !== undefined) return [];
+    return fs.readdirSync(`/proc/${this.child.pid}/fd`).map((fd) => {
+      try {
+        return fs.readlinkSync(`/proc/${this.child.pid}/fd/${fd}`);
+      } catch {
+        return ""; // closed meanwhile
+      }
+    }).filter((path) => path.startsWith(directory));
+  }
+
   exit(): Promise<number | null> {
     return until(() => this.code, "the exit");
   }
@@ -134,6 +146,7 @@ async function serving(
       await server.listening();
       await body(server, site);
       assertEquals(server.errors, "");
+      await until(() => server.held(site.root).length === 0, "the server to close its files");
     } finally {
       await server.stop();
     }
