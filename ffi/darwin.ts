@@ -3,6 +3,7 @@ import { openKqueue } from "./kqueue.ts";
 import { isRegular, type System, uint64 } from "./system.ts";
 
 const EVFILT_USER = -10;
+const MSG_DONTWAIT = 0x80;
 
 /** struct stat with 64-bit inodes. */
 const stat = new DataView(new ArrayBuffer(144));
@@ -41,7 +42,9 @@ export function darwin(arch: "x64" | "arm64"): System {
     errors: { ...bsdErrors, 45: "ENOTSUP", 102: "EOPNOTSUPP" },
     AF_INET6: 30,
     F_DUPFD_CLOEXEC: 67,
-    sendFlags: 0x80, // MSG_DONTWAIT; SIGPIPE is ignored by both runtimes
+    sendFlags: MSG_DONTWAIT, // SIGPIPE is ignored by both runtimes
+    // xnu only clears the flag: what waits would go with the next send, an ACK or after 5 s. A send of nothing is one.
+    push: ({ call, wide }, fd) => void call.send(fd, lengthBytes, wide(0), MSG_DONTWAIT),
     fcntl({ call, wide }, fd, command, argument) {
       const [value, none] = [wide(argument), wide(0)];
       return call.fcntl(fd, command, value, none, none, none, none, none, value);

@@ -127,7 +127,8 @@ export class Libc {
 
   /** Holds back a last partial segment, or lets it go. Sockets other than TCP have no cork and need none. */
   cork(fd: number, on: boolean): void {
-    this.setOption(fd, IPPROTO_TCP, this.system.TCP_CORK, on ? 1 : 0);
+    const result = this.setOption(fd, IPPROTO_TCP, this.system.TCP_CORK, on ? 1 : 0);
+    if (!on && result === 0) this.system.push?.(this.library, fd);
   }
 
   /** setsockopt with an int; 0 or a negated errno. */

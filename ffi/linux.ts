@@ -6,12 +6,8 @@ const text = new TextEncoder();
 /** off_t, in and out. Written as two halves: a BigInt for each call would be garbage. */
 const offsetInOut = new Uint32Array(2);
 
-/** struct statx: the same on every architecture, as struct stat is not. */
-const statx = new DataView(new ArrayBuffer(256));
-const statxBytes = new Uint8Array(statx.buffer);
-const EMPTY_PATH = text.encode("\0");
-const AT_EMPTY_PATH = 0x1000;
-const STATX_TYPE_MODE_INO_SIZE = 0x1 | 0x2 | 0x100 | 0x200;
+const stat = new DataView(new ArrayBuffer(144));
+const statBytes = new Uint8Array(stat.buffer);
 
 const SO_COOKIE = 57;
 const cookieOut = new BigUint64Array(1);
@@ -22,6 +18,9 @@ const O_CLOEXEC = 0x80000;
 
 /** Linux, x86-64 and arm64 (LP64, little endian). */
 export function linux(arch: "x64" | "arm64"): System {
+  // asm/unistd.h and asm/stat.h
+  const SYS_fstat = arch === "x64" ? 5 : 80;
+  const modeAt = arch === "x64" ? 24 : 16;
   const triplet = arch === "x64" ? "x86_64-linux-gnu" : "aarch64-linux-gnu";
   const musl = arch === "x64" ? "x86_64" : "aarch64";
   return {
@@ -41,8 +40,11 @@ export function linux(arch: "x64" | "arm64"): System {
       errno: { name: "__errno_location", args: [], returns: "pointer" },
       /** ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t count): a call moves < 2 GiB, so 32 bits do */
       sendfile: { args: ["i32", "i32", "buffer", "usize"], returns: "i32" },
-      /** int statx(int dirfd, const char *pathname, int flags, unsigned int mask, struct statx *statxbuf) */
-      statx: { args: ["i32", "buffer", "i32", "u32", "buffer"], returns: "i32" },
+      /**
+       * long syscall(SYS_fstat, int fd, struct stat *statbuf): before 2.33 glibc has no symbol `fstat`. statx(2) has one
+       * layout for all machines, but looks up an empty path first.
+       */
+      fstat: { name: "syscall", args: ["usize", "i32", "buffer"], returns: "i32" },
       /** int fcntl(int fd, int cmd, ... arg): on these two ABIs a variadic argument goes where any other goes */
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
       /** int open(const char *pathname, int flags) */
@@ -88,13 +90,13 @@ export function linux(arch: "x64" | "arm64"): System {
     MSG_MORE: 0x8000,
     TCP_CORK: 3,
     fcntl: ({ call }, fd, command, argument) => call.fcntl(fd, command, argument),
-    stat({ call }, fd, into) {
-      const result = call.statx(fd, EMPTY_PATH, AT_EMPTY_PATH, STATX_TYPE_MODE_INO_SIZE, statxBytes);
+    stat({ call, wide }, fd, into) {
+      const result = call.fstat(wide(SYS_fstat), fd, statBytes);
       if (result < 0) return result;
-      into.regular = isRegular(statx.getUint16(28, true));
-      into.ino = uint64(statx, 32);
-      into.size = uint64(statx, 40);
-      into.dev = makedev(statx.getUint32(136, true), statx.getUint32(140, true));
+      into.dev = uint64(stat, 0);
+      into.ino = uint64(stat, 8);
+      into.regular = isRegular(stat.getUint32(modeAt, true));
+      into.size = uint64(stat, 48);
       return result;
     },
     sendfile({ call, wide }, out, file, offset, count) {
@@ -119,10 +121,4 @@ export function linux(arch: "x64" | "arm64"): System {
     },
     openSelector: (library, check) => openEpoll(library, arch === "x64", check),
   };
-}
-
-/** makedev(3) of glibc: the number that `fstat` gives as st_dev. */
-function makedev(major: number, minor: number): number {
-  return ((major & 0xfff) * 0x100) + (minor & 0xff) + ((minor & 0xffffff00) >>> 0) * 0x1000 +
-    ((major & 0xfffff000) >>> 0) * 0x1_0000_0000;
 }

@@ -29,6 +29,8 @@ export interface System {
   readonly MSG_MORE: number;
   /** `TCP_CORK` or `TCP_NOPUSH`. */
   readonly TCP_CORK: number;
+  /** Sends what the cork has held back, where taking it off does not. */
+  push?(library: Library, fd: number): void;
   /** fcntl with one argument. It is variadic in C, which some ABIs pass in another place. */
   fcntl(library: Library, fd: number, command: number, argument: number): number;
   /** Reads `struct stat` of an open descriptor into `into`; below zero as C does. */

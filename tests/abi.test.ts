@@ -409,7 +409,7 @@ function wholeTransfers(name: Name): void {
   });
 
   abi(name, "TCP_NOPUSH is set before header, file and trailer, and cleared after them", async (f) => {
-    const expected = /^CS+F+S+U$/;
+    const expected = name === "darwin" ? /^CS+F+S+US$/ : /^CS+F+S+U$/;
     await transfer(f, LITTLE, { options: { header: HEADER, trailer: TRAILER } });
     assert(expected.test(f.history()), f.history());
     f.reset();
@@ -421,7 +421,7 @@ function wholeTransfers(name: Name): void {
 
   abi(name, "a header alone is held back by TCP_NOPUSH too, and a file alone is not", async (f) => {
     await transfer(f, LITTLE, { options: { header: HEADER } });
-    assert(/^CS+F+U$/.test(f.history()), f.history());
+    assert((name === "darwin" ? /^CS+F+US$/ : /^CS+F+U$/).test(f.history()), f.history());
     f.reset();
     await transfer(f, LITTLE);
     assert(/^F+$/.test(f.history()), f.history());
@@ -434,7 +434,7 @@ function wholeTransfers(name: Name): void {
       replaceLibc(f.libc);
       f.script(1, EIO, 0);
       await assertRejects(() => sendfile(pair.socket, file.file, { header: HEADER }), SendfileError, "EIO");
-      assert(/^CS+U$/.test(f.history()), f.history());
+      assert((name === "darwin" ? /^CS+US$/ : /^CS+U$/).test(f.history()), f.history());
     } finally {
       pair.close();
     }
