@@ -71,12 +71,15 @@ export class Libc {
   readonly #sockaddr = new Uint8Array(128);
   readonly #length = new Uint32Array(1);
   readonly #value = new Int32Array(1);
+  readonly #pollfd = new Int32Array(2);
+  readonly #one: number | bigint;
   readonly #stat: FileStat = { regular: false, size: 0, dev: 0, ino: 0 };
 
   constructor(library: Library, system: System) {
     this.library = library;
     this.system = system;
     this.#four = library.wide(4);
+    this.#one = library.wide(1);
     // One address for each thread, and an instance never leaves its thread.
     this.#errno = library.call.errno();
   }
@@ -221,13 +224,16 @@ export class Libc {
     return this.system.descriptorLimit(this.library);
   }
 
-  /** Blocks this thread until `fd` is writable or readable; false after `ms` milliseconds (-1: without end). */
+  /**
+   * Blocks this thread until `fd` is writable or readable; false after `ms` milliseconds (-1: without end; 0: only
+   * asks).
+   */
   block(fd: number, event: "readable" | "writable", ms: number): boolean {
-    const pollfd = new DataView(new ArrayBuffer(8));
-    pollfd.setInt32(0, fd, true);
-    pollfd.setInt16(4, event === "readable" ? POLLIN : POLLOUT, true);
+    // struct pollfd { int fd; short events; short revents; }
+    this.#pollfd[0] = fd;
+    this.#pollfd[1] = event === "readable" ? POLLIN : POLLOUT;
     // An interruption counts as readiness: the caller tries again and comes back.
-    return this.library.call.poll(new Uint8Array(pollfd.buffer), this.library.wide(1), ms) !== 0;
+    return this.library.call.poll(this.#pollfd, this.#one, ms) !== 0;
   }
 
   openSelector(): Selector {
