@@ -15,7 +15,16 @@ import { timedOut, type Transfer } from "./transfer.ts";
 const PIECE = 4 * 1024 * 1024;
 
 /** sendfile(2) does not do it with this file, this socket or this kernel; read and write may. */
-const TO_COPY = new Set(["EINVAL", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EPERM", "EXDEV", "ENOTSOCK"]);
+const TO_COPY = new Set([
+  "EINVAL",
+  "ENOSYS",
+  "EOPNOTSUPP",
+  "ENOTSUP",
+  "EPERM",
+  "EXDEV",
+  "ENOTSOCK",
+  "ESPIPE",
+]);
 
 /** Where a kernel has no sendfile at all (ENOSYS), which is asked once. */
 export const withoutSendfile = new WeakSet<Libc>();
@@ -198,6 +207,7 @@ export class Sending {
 /** Sends the rest by read and write, or says that it was not wanted. */
 export async function byCopy(transfer: Transfer, reason: string): Promise<void> {
   const { fallback = true, onStart } = transfer.options;
+  transfer.source.size(); // throws where it is not a regular file
   if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
   counters.copy.transfers++;
   counters.reasons[reason] = (counters.reasons[reason] ?? 0) + 1;

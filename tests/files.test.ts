@@ -227,6 +227,30 @@ test("a FIFO does not hold up the open, and is refused", async () => {
   }
 });
 
+test("a descriptor's number that has become a pipe since is refused, and sends nothing", async () => {
+  using file = testFile(DATA);
+  const dir = folder();
+  const fifo = join(dir, "fifo");
+  execFileSync("mkfifo", [fifo]);
+  const pair = await raw.open();
+  const fd = fs.openSync(file.path, "r");
+  await sendfile(pair.socket, fd, { count: 10 });
+  fs.closeSync(fd);
+  const others: number[] = [];
+  while (!others.includes(fd)) others.push(fs.openSync(fifo, fs.constants.O_RDWR | fs.constants.O_NONBLOCK));
+  fs.writeSync(fd, "not for you");
+  const error = await assertRejects(
+    () => sendfile(pair.socket, fd, { count: 10 }),
+    SendfileNotAvailableError,
+  );
+  assertEquals(error.reason, "not a regular file");
+  pair.end();
+  assertBytes(await pair.peer.all(), DATA.subarray(0, 10));
+  for (const other of others) fs.closeSync(other);
+  pair.close();
+  fs.rmSync(dir, { recursive: true });
+});
+
 test("a write-only descriptor is an error, and sends nothing", async () => {
   using file = testFile(DATA);
   const pair = await raw.open();

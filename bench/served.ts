@@ -1,0 +1,42 @@
+/** What the JavaScript servers have in common: the files, and as much of HTTP as server.c knows. */
+import * as fs from "node:fs";
+import { basename } from "node:path";
+import type { SendfileOptions } from "../mod.ts";
+
+/** A file that is served, opened once, its head made once. */
+export interface Served {
+  readonly fd: number;
+  readonly options: SendfileOptions;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** The head of a response with a body of `size` bytes: the same bytes as server.c's. */
+export function head(size: number): Uint8Array<ArrayBuffer> {
+  return encoder.encode(
+    `HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\nContent-Type: application/octet-stream\r\n\r\n`,
+  );
+}
+
+/** The files by the path that asks for them. */
+export function openServed(paths: readonly string[]): Map<string, Served> {
+  return new Map(paths.map((path) => {
+    const fd = fs.openSync(path, "r");
+    const count = fs.fstatSync(fd).size;
+    // Without fallback: what is to be measured is sendfile(2), or nothing.
+    return [`/${basename(path)}`, { fd, options: { header: head(count), count, fallback: false } }];
+  }));
+}
+
+/** Whether the first `length` bytes are a whole request, that of a client that does not pipeline. */
+export function isComplete(request: Uint8Array, length: number): boolean {
+  // "\r\n\r\n" at the end, where it must be
+  return length >= 4 && request[length - 1] === 10 && request[length - 2] === 13 &&
+    request[length - 3] === 10 && request[length - 4] === 13;
+}
+
+/** The path of `GET /path HTTP/1.1`. */
+export function pathOf(request: Uint8Array): string {
+  return decoder.decode(request.subarray(4, request.indexOf(32, 4)));
+}
