@@ -13,8 +13,21 @@ interface BunTest {
   };
 }
 
-/** Registers a test. `skip`: the reason not to run it, which its name then shows. */
-export function test(name: string, body: () => void | Promise<void>, { skip }: { skip?: string } = {}): void {
+/** How a test is registered. */
+export interface TestOptions {
+  /** The reason not to run it, which its name then shows. */
+  skip?: string;
+  /** The one runtime that has what it tests; on the other it does not exist. */
+  only?: typeof runtime;
+}
+
+/** Registers a test. */
+export function test(
+  name: string,
+  body: () => void | Promise<void>,
+  { skip, only = runtime }: TestOptions = {},
+): void {
+  if (only !== runtime) return;
   const shown = skip ? `${name} [skipped: ${skip}]` : name;
   if (!isBun) {
     // Descriptors and operations are counted by the tests themselves, in the same way on both runtimes.

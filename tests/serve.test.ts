@@ -28,7 +28,6 @@ function missing(command: string): string | undefined {
 }
 
 const noProc = fs.existsSync("/proc/self/fd") ? undefined : "no /proc";
-const onlyDeno = isBun ? "Bun.serve has its own" : undefined;
 
 async function until<T>(look: () => T | undefined | false, what: string): Promise<T> {
   for (const end = Date.now() + DEADLINE; Date.now() < end;) {
@@ -383,7 +382,7 @@ test("serve cuts off who asks for thousands of answers at once", () =>
     await client.rest();
     client.close();
     assertEquals((await ask(port, "/1.bin")).status, 200);
-  }), { skip: onlyDeno });
+  }), { only: "deno" });
 
 test("serve ends the connection after Connection: close and after HTTP/1.0", () =>
   serving(async ({ port }, site) => {
@@ -684,7 +683,7 @@ test("serve copies without --allow-ffi, says so and asks nobody", () =>
     }
     assertStringIncludes(server.lines[2], "zero-copy: off (no permission: run with --allow-ffi");
     await server.line(/^GET \/20971520\.bin 200 20971520 copy \(no permission: run with --allow-ffi/);
-  }, { permissions: ["--no-prompt", "--allow-net", "--allow-read", "--allow-env"] }), { skip: onlyDeno });
+  }, { permissions: ["--no-prompt", "--allow-net", "--allow-read", "--allow-env"] }), { only: "deno" });
 
 test("serve gives curl what the files hold", () =>
   serving(async ({ port }, site) => {
@@ -755,7 +754,7 @@ test("serve lets the body's bytes go by sendfile(2)", async () => {
   } finally {
     fs.rmSync(resolve(trace, ".."), { recursive: true });
   }
-}, { skip: onlyDeno ?? missing("strace") });
+}, { only: "deno", skip: missing("strace") });
 
 const usage: [string, string[], number, RegExp][] = [
   ["an unknown flag", ["--nonsense"], 2, /^error: Unknown option '--nonsense' \(see --help\)\n$/],
