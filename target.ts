@@ -29,9 +29,23 @@ export function targetOf(socket: SendfileSocket): Target {
   return target;
 }
 
+/** The socket that node:http2 shows is a proxy, which throws where one looks at `write`. */
+function isHttp2(socket: NodeSocketLike): boolean {
+  try {
+    return typeof socket.write !== "function";
+  } catch {
+    return true;
+  }
+}
+
 function adapt(socket: object): Target {
   if (isDenoConn(socket)) return new DenoConn(socket);
-  if (isNodeSocket(socket)) return new NodeSocket(socket);
+  if (isNodeSocket(socket)) {
+    if (isHttp2(socket)) {
+      throw new TypeError("socket belongs to an HTTP/2 session, which frames what it sends");
+    }
+    return new NodeSocket(socket);
+  }
   if (isBunSocket(socket)) return new BunSocket(socket);
   throw new TypeError(
     "socket must be a connected stream socket (not a datagram socket, listener or response)",

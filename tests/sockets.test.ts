@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as fs from "node:fs";
 import * as http from "node:http";
+import * as http2 from "node:http2";
 import * as net from "node:net";
 import { canUseSendfile, ConnectionClosedError, sendfile, sendfileStats, whyNotSendfile } from "../mod.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "./data.ts";
@@ -279,6 +280,27 @@ test("node:http: a body waits for a head that the peer does not read", async () 
   } finally {
     server.close();
     server.closeAllConnections();
+  }
+});
+
+test("node:http2: the socket of a session is refused, and the session goes on", async () => {
+  using file = testFile(DATA);
+  let refused: unknown;
+  const server = http2.createServer(async (_request, response) => {
+    refused = await sendfile(response.socket, file.path).catch((error) => error);
+    response.end("still here");
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const session = http2.connect(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}`);
+  try {
+    const stream = session.request({ ":path": "/" });
+    let received = "";
+    for await (const chunk of stream) received += chunk;
+    assertEquals(received, "still here");
+    assert(refused instanceof TypeError, String(refused));
+  } finally {
+    session.close();
+    server.close();
   }
 });
 
