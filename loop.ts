@@ -90,8 +90,7 @@ export class Sending {
     while (transfer[part].length > 0) {
       const sent = libc.send(this.#out, transfer[part], more);
       if (sent < 0) return this.#refused(sent, "send");
-      transfer[part] = transfer[part].subarray(sent);
-      transfer.progress();
+      transfer.left(part, sent);
       this.#held = more;
     }
     return "done";
@@ -113,7 +112,7 @@ export class Sending {
     }
     this.#held = false;
     transfer.moved(sent, "sendfile");
-    if (sent === transfer.remaining + sent) return "done";
+    if (transfer.remaining === 0) return "done";
     // A short count means that the buffer is full, or nearly: to wait is better than to hammer (measured).
     return sent < count ? "wait" : "again";
   }

@@ -62,7 +62,7 @@ export class Transfer {
   #lastProgress: number;
   #stop: AbortController | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
-  readonly #onAbort = () => this.#stop!.abort(this.options.signal!.reason);
+  #onAbort: (() => void) | undefined;
 
   constructor(target: Target, source: Source, options: SendfileOptions) {
     this.target = target;
@@ -117,6 +117,13 @@ export class Transfer {
     this.options.onProgress?.(this.sent);
   }
 
+  /** Takes note of the first bytes of the header or the trailer that have been sent. */
+  left(part: "header" | "trailer", bytes: number): void {
+    // Mostly all at once; another view of the buffer costs more than the rest of this.
+    this[part] = bytes === this[part].length ? NOTHING : this[part].subarray(bytes);
+    this.progress();
+  }
+
   /** Takes note that something was sent, of the file or around it. */
   progress(): void {
     this.begun = true;
@@ -140,10 +147,13 @@ export class Transfer {
   get stop(): AbortSignal {
     if (this.#stop) return this.#stop.signal;
     const { signal } = this.options;
-    this.#stop = new AbortController();
-    if (signal?.aborted) this.#onAbort();
-    else signal?.addEventListener("abort", this.#onAbort, { once: true });
-    return this.#stop.signal;
+    const stop = this.#stop = new AbortController();
+    if (signal?.aborted) stop.abort(signal.reason);
+    else if (signal) {
+      this.#onAbort = () => stop.abort(signal.reason);
+      signal.addEventListener("abort", this.#onAbort, { once: true });
+    }
+    return stop.signal;
   }
 
   /**
@@ -189,10 +199,12 @@ export class Transfer {
     const { ahead, stop } = this;
     if (ahead <= 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, ahead);
-    stop.addEventListener("abort", () => resolve(), { once: true });
+    const wake = () => resolve();
+    const timer = setTimeout(wake, ahead);
+    stop.addEventListener("abort", wake, { once: true });
     await promise;
     clearTimeout(timer);
+    stop.removeEventListener("abort", wake);
     stop.throwIfAborted();
     this.#lastProgress = performance.now(); // a pause is not a lack of progress
   }
@@ -208,7 +220,7 @@ export class Transfer {
   /** Gives back what the transfer holds. */
   close(): void {
     clearInterval(this.#watch);
-    this.options.signal?.removeEventListener("abort", this.#onAbort);
+    if (this.#onAbort) this.options.signal!.removeEventListener("abort", this.#onAbort);
     this.source.seek(this.position);
     this.source.close();
   }

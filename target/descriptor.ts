@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { socketClosed } from "../errors.ts";
+import { SendfileNotAvailableError, socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
 import { room } from "./room.ts";
@@ -28,7 +28,7 @@ export class DescriptorSocket implements Target {
   isOpen(): boolean {
     const libc = loadedLibc();
     if (typeof libc === "string") return true;
-    if (this.#cookie === 0n) this.#cookie = libc.cookie(this.#fd);
+    if (this.#cookie === 0n) this.open(libc); // no native way was tried: then the number is checked here
     return libc.cookie(this.#fd) === this.#cookie;
   }
 
@@ -52,6 +52,10 @@ export class DescriptorSocket implements Target {
 function tryWrite(fd: number, bytes: Uint8Array): number | undefined {
   const libc = loadedLibc();
   if (typeof libc === "string") {
+    // Deno's node:fs writes only to descriptors that it opened itself (EBADF, measured).
+    if ("Deno" in globalThis) {
+      throw new SendfileNotAvailableError(`${libc}; without it a number leads to no socket`);
+    }
     try {
       return fs.writeSync(fd, bytes);
     } catch (error) {

@@ -654,7 +654,13 @@ one(
       const F_SETFL = 4;
       libc.system.fcntl(libc.library, socket as number, F_SETFL, 0);
       try {
-        await assertRejects(() => sendfile(socket, file.file), TypeError, "must be non-blocking");
+        for (const zeroCopy of [true, false]) {
+          await assertRejects(
+            () => sendfile(socket, file.file, { zeroCopy }),
+            TypeError,
+            "must be non-blocking",
+          );
+        }
       } finally {
         libc.system.fcntl(libc.library, socket as number, F_SETFL, libc.system.O_NONBLOCK);
       }
@@ -666,7 +672,9 @@ one(
 one("CP-039", "refuses a datagram descriptor", async () => {
   using file = testFile(DATA);
   using socket = datagramDescriptor();
-  await assertRejects(() => sendfile(socket.fd, file.file), TypeError, "not a stream socket");
+  for (const zeroCopy of [true, false]) {
+    await assertRejects(() => sendfile(socket.fd, file.file, { zeroCopy }), TypeError, "not a stream socket");
+  }
   assertPosition(file, 0);
 });
 

@@ -4,10 +4,17 @@ import * as fs from "node:fs";
 import * as http from "node:http";
 import * as http2 from "node:http2";
 import * as net from "node:net";
-import { canUseSendfile, ConnectionClosedError, sendfile, sendfileStats, whyNotSendfile } from "../mod.ts";
+import {
+  canUseSendfile,
+  ConnectionClosedError,
+  sendfile,
+  SendfileNotAvailableError,
+  sendfileStats,
+  whyNotSendfile,
+} from "../mod.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "./data.ts";
 import type { Libc } from "../ffi/libc.ts";
-import { libc as loadLibc } from "../ffi/load.ts";
+import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { isBun, test } from "./harness.ts";
 import { descriptor, type Kind, kinds, nodeAccepted, nodeHttp, type Pair, raw } from "./pairs.ts";
 
@@ -50,6 +57,28 @@ for (const kind of kinds) {
     });
   }
 }
+
+test("a descriptor's number without FFI: Bun copies, Deno says that it cannot", async () => {
+  using file = testFile(DATA);
+  const pair = await descriptor.open();
+  replaceLibc("not here, the test says");
+  try {
+    const sending = sendfile(pair.socket, file.path);
+    if (isBun) {
+      const all = pair.peer.all();
+      assertEquals(await sending, DATA.length);
+      pair.end();
+      assertBytes(await all, DATA);
+    } else {
+      await assertRejects(() => sending, SendfileNotAvailableError, "not here");
+      pair.end();
+      assertEquals((await pair.peer.all()).length, 0);
+    }
+  } finally {
+    replaceLibc(undefined);
+    pair.close();
+  }
+});
 
 test("two transfers on one socket run one after the other", async () => {
   const [first, second] = [bytes(700_000, 11), bytes(700_001, 12)];
