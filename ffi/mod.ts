@@ -29,7 +29,7 @@ function wait(fd: number, direction: "readable" | "writable", { signal }: WaitOp
  * `fd` and keeps it open until the promise is settled; closing it earlier can leave the promise pending.
  *
  * Rejects with `TypeError`/`RangeError` for what is no descriptor, `SendfileNotAvailableError` without FFI, and
- * `SendfileError` (code `EBADF`, or `EPERM` for a regular file) where the kernel refuses it.
+ * `SendfileError` (code `EBADF`, or on Linux `EPERM` for a regular file) where the kernel refuses it.
  *
  * Source: epoll(7), kqueue(2).
  *

@@ -68,7 +68,7 @@ export class Poller {
     entry.waiters.add(waiter);
     this.#entries.set(fd, entry);
     if (this.#arm(selector, fd, entry) < 0) {
-      const error = this.#libc.lastError(`${selector.blocking.symbol}: registering descriptor ${fd}`);
+      const error = this.#libc.lastError(`waiting for descriptor ${fd}`);
       this.#leave(fd, waiter);
       throw error;
     }
