@@ -7,6 +7,7 @@
  *   --sizes 4K,64K,1M,100M
  *   --connections 1,8,64
  *   --only deno          one runtime, and C
+ *   --bare               also servers with the bare calls, which show what the runtimes themselves cost
  *
  * Each round runs every server once, so that a ratio compares neighbours in time; the table shows medians. A
  * round that other work on the machine disturbed is run again, not for ever. Rates are counted in bytes, as
@@ -21,6 +22,7 @@ const MIB = 1024 * KIB;
 
 /** Runtimes in `--only` and in the table. */
 const RUNTIMES = ["Deno", "Bun"] as const;
+const ALL = ["Deno", "Bun", "bare Deno", "bare Bun"] as const;
 
 /** The ratio to C that is to be reached. */
 const goal = (size: number): number => size >= 64 * KIB ? 0.9 : 0.7;
@@ -35,7 +37,7 @@ const QUIET = 0.05;
 const TICKS = 100;
 
 interface Server {
-  readonly name: "C" | typeof RUNTIMES[number];
+  readonly name: "C" | typeof ALL[number];
   readonly port: number;
   readonly pid: number;
   readonly status: Promise<Deno.CommandStatus>;
@@ -74,6 +76,7 @@ const { values: flags } = parseArgs({
     sizes: { type: "string", default: "4K,64K,1M,100M" },
     connections: { type: "string", default: "1,8,64" },
     only: { type: "string" },
+    bare: { type: "boolean", default: false },
   },
 });
 const seconds = positive("seconds", flags.seconds);
@@ -81,7 +84,9 @@ const rounds = positive("rounds", flags.rounds);
 const sizes = flags.sizes.split(",").map(parseSize);
 const connections = flags.connections.split(",").map((text) => positive("connections", text));
 const only = flags.only?.toLowerCase();
-const runtimes = RUNTIMES.filter((name) => only === undefined || name.toLowerCase() === only);
+const runtimes = (flags.bare ? ALL : RUNTIMES).filter((name) =>
+  only === undefined || name.toLowerCase().endsWith(only)
+);
 if (runtimes.length === 0) throw new TypeError(`--only takes deno or bun, not ${flags.only}`);
 
 /** Ends every child, whatever happens. */
@@ -109,9 +114,10 @@ async function bench(): Promise<void> {
   const paths = files.map((file) => file.path);
   servers.push(await start("C", [`${programs}/server`, ...paths]));
   for (const name of runtimes) {
-    const script = local(`raw_${name.toLowerCase()}.ts`);
-    const command = name === "Deno" ? [Deno.execPath(), "run", "-A"] : [bun()];
-    servers.push(await start(name, [...command, script, ...paths]));
+    const isDeno = name.endsWith("Deno");
+    const script = local(isDeno ? "raw_deno.ts" : "raw_bun.ts");
+    const command = isDeno ? [Deno.execPath(), "run", "-A"] : [bun()];
+    servers.push(await start(name, [...command, script, ...paths], name.startsWith("bare")));
   }
   for (const server of servers) {
     for (const file of files) await check(server, file);
@@ -155,7 +161,7 @@ async function measure(file: File, count: number): Promise<string[]> {
     console.log(`  (other work took up to ${Math.round(others * 100)} % of a core: noise)`);
   }
   return runtimes.flatMap((name, i) =>
-    ratios[i] < goal(file.size)
+    !name.startsWith("bare") && ratios[i] < goal(file.size)
       ? [`${label} x ${count}: ${name} ${ratios[i].toFixed(3)}, not ${goal(file.size)}`]
       : []
   );
@@ -224,9 +230,10 @@ async function check(server: Server, file: File): Promise<void> {
 }
 
 /** Starts a server on core 0; it prints its port. */
-async function start(name: Server["name"], command: string[]): Promise<Server> {
+async function start(name: Server["name"], command: string[], bare = false): Promise<Server> {
   const child = new Deno.Command("taskset", {
     args: ["-c", "0", ...command],
+    env: bare ? { BENCH_BARE: "1" } : {},
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
@@ -316,5 +323,5 @@ function median(values: readonly number[]): number {
 }
 
 function print(cells: readonly string[]): void {
-  console.log(cells.map((cell) => cell.padStart(12)).join(""));
+  console.log(cells.map((cell) => cell.padStart(15)).join(""));
 }

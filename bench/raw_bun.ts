@@ -4,7 +4,8 @@
  *   bun raw_bun.ts FILE...
  */
 import process from "node:process";
-import { type BunSocketLike, sendfile } from "../mod.ts";
+import type { BunSocketLike } from "../mod.ts";
+import { send } from "./bare.ts";
 import { isComplete, openServed, pathOf } from "./served.ts";
 
 interface Request {
@@ -62,5 +63,5 @@ async function serve(socket: BunSocket): Promise<void> {
   request.length = 0;
   const file = files.get(pathOf(request.bytes));
   if (!file) return socket.terminate();
-  await sendfile(socket, file.fd, file.options);
+  await send(socket, file.fd, file.options);
 }

@@ -3,7 +3,7 @@
  *
  *   deno run -A raw_deno.ts FILE...
  */
-import { sendfile } from "../mod.ts";
+import { send } from "./bare.ts";
 import { isComplete, openServed, pathOf } from "./served.ts";
 
 const files = openServed(Deno.args);
@@ -28,6 +28,6 @@ async function serve(conn: Deno.TcpConn): Promise<void> {
     length = 0;
     const file = files.get(pathOf(request));
     if (!file) return;
-    await sendfile(conn, file.fd, file.options);
+    await send(conn, file.fd, file.options);
   }
 }
