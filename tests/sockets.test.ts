@@ -1,6 +1,5 @@
 /** Every kind of socket, both ways. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import * as fs from "node:fs";
 import * as http from "node:http";
 import * as http2 from "node:http2";
 import * as net from "node:net";
@@ -353,8 +352,7 @@ async function once(kind: Kind, path: string): Promise<void> {
 }
 
 if (!isBun) {
-  test("Deno.connect: two sockets with the same addresses in two namespaces are no match, one is", async () => {
-    // The scan by both addresses must find the client's end although the server's end is in this process as well.
+  test("Deno.connect: the client's end is found although the server's end is in the same process", async () => {
     const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
     const { port } = listener.addr as Deno.NetAddr;
     const [conn, accepted] = await Promise.all([
@@ -367,7 +365,6 @@ if (!isBun) {
     const buffer = new Uint8Array(2000);
     const length = await accepted.read(buffer);
     assertBytes(buffer.subarray(0, length!), DATA.subarray(0, 1000));
-    assertEquals(fs.existsSync(file.path), true);
     for (const closing of [conn, accepted, listener]) closing.close();
   });
 }
