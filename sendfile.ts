@@ -1,4 +1,5 @@
 import { SendfileNotAvailableError } from "./errors.ts";
+import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
 import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./loop.ts";
 import { checkOptions, type SendfileOptions } from "./options.ts";
@@ -72,11 +73,6 @@ function inTurn(socket: SendfileSocket, start: () => number | Promise<number>): 
   return running;
 }
 
-/** Whether a transfer of this socket is under way. */
-export function isBusy(socket: SendfileSocket): boolean {
-  return lines.has(socket);
-}
-
 /** Decides the way and goes it; a transfer that need not wait has come to its end on return. */
 function begin(target: Target, file: SendfileFile, options: SendfileOptions): number | Promise<number> {
   const way = choose(target, file, options.zeroCopy);
@@ -131,7 +127,7 @@ export function sendfileSync(
   const target = targetOf(socket);
   checkFile(file);
   checkOptions(options);
-  if (isBusy(socket)) throw new SendfileNotAvailableError("another transfer of this socket is under way");
+  if (lines.has(socket)) throw new SendfileNotAvailableError("another transfer of this socket is under way");
   if (target.pending?.()) {
     throw new SendfileNotAvailableError("its runtime still holds bytes that come before");
   }
@@ -164,7 +160,8 @@ function choose(
   if (typeof libc === "string") return { source, reason: libc };
   try {
     if (!zeroCopy) return { source, reason: "turned off by the option zeroCopy" };
-    if (withoutSendfile.has(libc)) return { source, reason: "the kernel has no sendfile (ENOSYS)" };
+    const missing = whyNotHere(libc);
+    if (missing !== undefined) return { source, reason: missing };
     if (!hasDescriptor(source)) return { source, reason: String(source.descriptor) };
     const socket = target.open(libc);
     return typeof socket === "string" ? { source, reason: socket } : { libc, source, socket };
@@ -172,6 +169,11 @@ function choose(
     source.close();
     throw error;
   }
+}
+
+/** Why this kernel is known not to do it. */
+function whyNotHere(libc: Libc): string | undefined {
+  return withoutSendfile.has(libc) ? "the kernel has no sendfile (ENOSYS)" : undefined;
 }
 
 function hasDescriptor(source: Source): source is Way["source"] {
@@ -202,8 +204,8 @@ function openTransfer(target: Target, way: ReturnType<typeof choose>, options: S
 export function whyNotSendfile(socket?: SendfileSocket): string | undefined {
   const libc = loadLibc();
   if (typeof libc === "string") return libc;
-  if (withoutSendfile.has(libc)) return "the kernel has no sendfile (ENOSYS)";
-  if (socket === undefined) return undefined;
+  const missing = whyNotHere(libc);
+  if (missing !== undefined || socket === undefined) return missing;
   try {
     const descriptor = targetOf(socket).open(libc);
     if (typeof descriptor === "string") return descriptor;

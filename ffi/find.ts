@@ -6,6 +6,17 @@ export interface Connection {
   readonly remote: Endpoint;
 }
 
+/** The connection between two ends as runtimes name them; undefined where an end has no IP address. */
+export function parseConnection(
+  libc: Libc,
+  local: { hostname: string; port: number },
+  remote: { hostname: string; port: number },
+): Connection | undefined {
+  const here = libc.parseEndpoint(local.hostname, local.port);
+  const there = libc.parseEndpoint(remote.hostname, remote.port);
+  return here && there && { local: here, remote: there };
+}
+
 const scratch: Endpoint = new Uint8Array(18);
 
 /** Whether `fd` is a socket between these two ends. */

@@ -6,6 +6,7 @@ const text = new TextEncoder();
 /** off_t, in and out. Written as two halves: a BigInt for each call would be garbage. */
 const offsetInOut = new Uint32Array(2);
 
+/** struct stat: the two machines differ in where st_mode is. */
 const stat = new DataView(new ArrayBuffer(144));
 const statBytes = new Uint8Array(stat.buffer);
 

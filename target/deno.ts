@@ -1,4 +1,4 @@
-import { findConnection, isConnection } from "../ffi/find.ts";
+import { findConnection, isConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Descriptor, Target } from "./target.ts";
 
@@ -40,12 +40,8 @@ export class DenoConn implements Target, Descriptor {
     if (local.transport !== "tcp" || remote.transport !== "tcp") {
       return "Deno tells no descriptor of a unix socket";
     }
-    const connection = {
-      local: libc.parseEndpoint(local.hostname, local.port),
-      remote: libc.parseEndpoint(remote.hostname, remote.port),
-    };
-    if (!connection.local || !connection.remote) return "its addresses are not IP addresses";
-    const ends = { local: connection.local, remote: connection.remote };
+    const ends = parseConnection(libc, local, remote);
+    if (!ends) return "its addresses are not IP addresses";
     const told = internalDescriptor(this.#conn);
     const fd = told !== undefined && isConnection(libc, told, ends) ? told : findConnection(libc, ends);
     if (fd === undefined) return "its descriptor was not found, or is not the only one with its addresses";

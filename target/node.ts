@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers";
 import { socketClosed } from "../errors.ts";
-import { findConnection } from "../ffi/find.ts";
+import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Descriptor, Target } from "./target.ts";
 
@@ -73,9 +73,9 @@ export class NodeSocket implements Target {
     const { localAddress = "", localPort = 0, remoteAddress = "", remotePort = 0, _httpMessage } =
       this.#socket;
     if (_httpMessage?.writableLength !== 0) return "the server still holds bytes that come before";
-    const local = libc.parseEndpoint(localAddress, localPort);
-    const remote = libc.parseEndpoint(remoteAddress, remotePort);
-    const fd = local && remote && findConnection(libc, { local, remote });
+    const local = { hostname: localAddress, port: localPort };
+    const connection = parseConnection(libc, local, { hostname: remoteAddress, port: remotePort });
+    const fd = connection && findConnection(libc, connection);
     return fd === undefined ? "its descriptor was not found" : this.#descriptor(fd, false);
   }
 

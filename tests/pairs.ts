@@ -4,7 +4,7 @@ import * as net from "node:net";
 import * as tls from "node:tls";
 import { fromFileUrl, join } from "@std/path";
 import type { SendfileSocket } from "../mod.ts";
-import { findConnection } from "../ffi/find.ts";
+import { type Connection, findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { concat, folder } from "./data.ts";
@@ -89,15 +89,20 @@ const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
 
+function connectionOf(libc: Libc, socket: net.Socket): Connection {
+  const local = { hostname: socket.localAddress!, port: socket.localPort! };
+  const remote = { hostname: socket.remoteAddress!, port: socket.remotePort! };
+  return parseConnection(libc, local, remote)!;
+}
+
 /** Smaller ones than 16 KiB meet loopback's 64 KiB segments, and then TCP's silly-window timers (20 s for 1 MiB). */
 const SMALL = 32768;
 
 /** Buffers so small that a transfer of more than some kilobytes must wait. */
 function shrink(libc: Libc, socket: net.Socket): void {
-  const local = libc.parseEndpoint(socket.localAddress!, socket.localPort!);
-  const remote = libc.parseEndpoint(socket.remoteAddress!, socket.remotePort!);
-  const here = findConnection(libc, { local: local!, remote: remote! });
-  const there = findConnection(libc, { local: remote!, remote: local! });
+  const { local, remote } = connectionOf(libc, socket);
+  const here = findConnection(libc, { local, remote });
+  const there = findConnection(libc, { local: remote, remote: local });
   if (here === undefined || there === undefined) throw new Error("the pair's descriptors were not found");
   libc.setOption(here, SOL_SOCKET, SO_RCVBUF, SMALL);
   libc.setOption(there, SOL_SOCKET, SO_SNDBUF, SMALL);
@@ -397,10 +402,7 @@ export const descriptor: Kind = {
   async open(options) {
     const pair = await nodeAccepted.open(options);
     const libc = loadLibc() as Libc;
-    const { localAddress, localPort, remoteAddress, remotePort } = pair.socket as net.Socket;
-    const local = libc.parseEndpoint(localAddress!, localPort!);
-    const remote = libc.parseEndpoint(remoteAddress!, remotePort!);
-    return { ...pair, socket: findConnection(libc, { local: local!, remote: remote! })! };
+    return { ...pair, socket: findConnection(libc, connectionOf(libc, pair.socket as net.Socket))! };
   },
 };
 
