@@ -1,5 +1,5 @@
 /**
- * A static file server: `deno task serve [DIR]`, or `bun cli.ts [DIR]`.
+ * A static file server: `deno run -A jsr:@zerocopy/sendfile/cli [DIR]`, `deno task serve [DIR]` or `bun cli.ts [DIR]`.
  *
  * @module
  */
@@ -8,78 +8,17 @@ import { resolve } from "@std/path";
 import * as fs from "node:fs";
 import { networkInterfaces } from "node:os";
 import process from "node:process";
-import { parseArgs } from "node:util";
-import { type LogEntry, logLine } from "./http/log.ts";
-import * as bun from "./http/static_bun.ts";
-import * as node from "./http/static_node.ts";
+import { type Command, Failure, HELP, parseCommand } from "./cli/command.ts";
+import { StaticServer } from "./cli/server.ts";
+import { isWorker, work, Workers } from "./cli/workers.ts";
 import { whyNotSendfile } from "./mod.ts";
+import { VERSION } from "./version.ts";
 
-const HELP = `Serves the files of a directory over HTTP, by sendfile(2) where it can be used.
-
-Usage: deno task serve [options] [DIR]
-       bun cli.ts [options] [DIR]
-
-DIR is the current directory by default.
-
-  -p, --port <port>  TCP port; 0 for any that is free (default: 8000)
-      --host <host>  address to listen on (default: 0.0.0.0, all of IPv4)
-  -h, --help         this text`;
-
-const isBun = "Bun" in globalThis;
-
-/** What the command line asks for. */
-interface Command {
-  directory: string;
-  host: string;
-  port: number;
-  help: boolean;
-}
-
-/** An error to be told in one line, and the exit code. */
-class Failure extends Error {
-  constructor(message: string, readonly code: 1 | 2) {
-    super(message);
-  }
-}
-
-function parse(args: string[]): Command {
-  const { values, positionals } = read(args);
-  const port = values.port ?? "8000";
-  if (!/^\d{1,5}$/.test(port) || Number(port) > 65535) {
-    throw new Failure(`--port must be a number from 0 to 65535, not ${JSON.stringify(port)}`, 2);
-  }
-  if (positionals.length > 1) throw new Failure(`one directory at most, not ${positionals.length}`, 2);
-  return {
-    directory: positionals[0] ?? ".",
-    host: values.host ?? "0.0.0.0",
-    port: Number(port),
-    help: values.help ?? false,
-  };
-}
-
-function read(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        port: { type: "string", short: "p" },
-        host: { type: "string" },
-        help: { type: "boolean", short: "h" },
-      },
-    });
-  } catch (error) {
-    const [first] = (error as Error).message.split(/\.?\n|\. /);
-    throw new Failure(`${first} (see --help)`, 2);
-  }
-}
-
-/** The directory's real path, which all that is served must be below. */
+/** The directory, which must be there. A symlink stays one: it may be pointed elsewhere later. */
 function rootOf(directory: string): string {
   const path = resolve(directory);
   try {
-    const root = fs.realpathSync.native(path);
-    if (fs.statSync(root).isDirectory()) return root;
+    if (fs.statSync(path).isDirectory()) return path;
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     throw new Failure(code === "ENOENT" ? `there is no directory ${path}` : message, 1);
@@ -87,23 +26,51 @@ function rootOf(directory: string): string {
   throw new Failure(`${path} is not a directory`, 1);
 }
 
-async function start({ directory, host, port }: Command): Promise<void> {
-  const root = rootOf(directory);
-  const log = (entry: LogEntry) => console.log(logLine(entry));
-  const listening = await listen(root, { host, port, log });
-  console.log(`Serving ${root}`);
-  for (const url of urls(host, listening)) console.log(url);
-  console.log(`zero-copy: ${zeroCopy()}`);
+function createStatic(root: string, command: Command): StaticServer {
+  try {
+    return new StaticServer(root, command);
+  } catch (error) {
+    throw new Failure((error as Error).message, 2); // a header field that is none
+  }
 }
 
-async function listen(root: string, options: Parameters<typeof node.listen>[1]): Promise<number> {
+async function listen(server: StaticServer, host: string, port: number): Promise<number> {
   try {
-    return await (isBun ? bun : node).listen(root, options);
+    return await server.listen(host, port);
   } catch (error) {
-    const { host, port } = options;
     const { code, message } = error as { code?: string; message: string };
     const reason = code === "EADDRINUSE" ? "the port is in use" : message;
     throw new Failure(`cannot listen on ${authority(host, port)}: ${reason}`, 1);
+  }
+}
+
+async function serve(command: Command): Promise<void> {
+  const { directory, host, workers } = command;
+  const root = rootOf(directory);
+  const server = createStatic(root, command);
+  if (isWorker) {
+    return work({ listen: (port) => listen(server, host, port), stop: () => server.stop() });
+  }
+  const pool = workers > 1 ? new Workers() : undefined;
+  endOnSignals(pool ?? server, () => pool?.kill());
+  const port = await (pool?.listen(command.port, workers) ?? listen(server, host, command.port));
+  console.log(`Serving ${root}`);
+  for (const url of urls(host, port)) console.log(url);
+  console.log(`zero-copy: ${zeroCopy()}`);
+}
+
+/** The first signal lets what is in flight come to its end, the second does not. */
+function endOnSignals(server: { stop(): Promise<void> }, atOnce: () => void): void {
+  let stopping = false;
+  for (const [signal, number] of [["SIGINT", 2], ["SIGTERM", 15]] as const) {
+    process.on(signal, () => {
+      if (stopping) {
+        atOnce();
+        process.exit(128 + number);
+      }
+      stopping = true;
+      server.stop().then(() => process.exit(0));
+    });
   }
 }
 
@@ -119,7 +86,7 @@ function urls(host: string, port: number): string[] {
 
 /** This machine's IPv4 addresses, where it may be asked for them without a prompt. */
 function addresses(): string[] {
-  const allowed = isBun ||
+  const allowed = !("Deno" in globalThis) ||
     Deno.permissions.querySync({ name: "sys", kind: "networkInterfaces" }).state === "granted";
   if (!allowed) return [];
   return Object.values(networkInterfaces()).flatMap((list = []) => list)
@@ -128,9 +95,6 @@ function addresses(): string[] {
 }
 
 function zeroCopy(): string {
-  if (isBun) {
-    return process.platform === "linux" ? "on (Bun.serve's own, from 1 MiB up)" : "left to Bun.serve";
-  }
   const reason = whyNotSendfile();
   return reason === undefined ? "on" : `off (${reason})`;
 }
@@ -138,10 +102,10 @@ function zeroCopy(): string {
 /** Runs the command line. */
 async function main(args: string[]): Promise<void> {
   try {
-    const command = parse(args);
-    if (command.help) return console.log(HELP);
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(0));
-    await start(command);
+    const command = parseCommand(args);
+    if (command.help) console.log(HELP);
+    else if (command.version) console.log(VERSION);
+    else await serve(command);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     console.error(`error: ${error.message}`);

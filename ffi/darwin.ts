@@ -1,6 +1,6 @@
 import { bsd, bsdErrors, bsdSymbols, SCAN_LIMIT } from "./bsd.ts";
 import { openKqueue } from "./kqueue.ts";
-import { isRegular, type System, uint64 } from "./system.ts";
+import { readMode, readModified, type System, uint64 } from "./system.ts";
 
 const EVFILT_USER = -10;
 const MSG_DONTWAIT = 0x80;
@@ -53,7 +53,8 @@ export function darwin(arch: "x64" | "arm64"): System {
       const result = call.fstat(fd, statBytes);
       if (result < 0) return result;
       into.dev = stat.getInt32(0, true);
-      into.regular = isRegular(stat.getUint16(4, true));
+      readMode(into, stat.getUint16(4, true));
+      readModified(into, stat, 48);
       into.ino = uint64(stat, 8);
       into.size = uint64(stat, 96);
       return result;

@@ -1,6 +1,6 @@
 import { bsd, bsdErrors, bsdSymbols, SCAN_LIMIT } from "./bsd.ts";
 import { openKqueue } from "./kqueue.ts";
-import { isRegular, type System, uint64 } from "./system.ts";
+import { readMode, readModified, type System, uint64 } from "./system.ts";
 
 const EVFILT_USER = -11;
 
@@ -37,7 +37,8 @@ export function freebsd(): System {
       if (result < 0) return result;
       into.dev = uint64(stat, 0);
       into.ino = uint64(stat, 8);
-      into.regular = isRegular(stat.getUint16(24, true));
+      readMode(into, stat.getUint16(24, true));
+      readModified(into, stat, 64);
       into.size = uint64(stat, 112);
       return result;
     },

@@ -73,7 +73,15 @@ export class Libc {
   readonly #value = new Int32Array(1);
   readonly #pollfd = new Int32Array(2);
   readonly #one: number | bigint;
-  readonly #stat: FileStat = { regular: false, size: 0, dev: 0, ino: 0 };
+  readonly #stat: FileStat = {
+    regular: false,
+    directory: false,
+    size: 0,
+    dev: 0,
+    ino: 0,
+    seconds: 0,
+    nanoseconds: 0,
+  };
 
   constructor(library: Library, system: System) {
     this.library = library;
@@ -160,6 +168,14 @@ export class Libc {
   stat(fd: number): FileStat | number {
     const result = this.system.stat(this.library, fd, this.#stat);
     return result < 0 ? this.#failed() : this.#stat;
+  }
+
+  /**
+   * The path that an open descriptor stands for, symlinks resolved; undefined where the system does not tell. Of a
+   * name that is not UTF-8 it is not exact.
+   */
+  path(fd: number): string | undefined {
+    return this.system.path?.(this.library, fd);
   }
 
   /** Whether `fd` is open and may be read from. */

@@ -1,7 +1,8 @@
 import { epollBlocking, epollSymbols, openEpoll } from "./epoll.ts";
-import { isRegular, type System, uint64 } from "./system.ts";
+import { readMode, readModified, type System, uint64 } from "./system.ts";
 
 const text = new TextEncoder();
+const utf8 = new TextDecoder();
 
 /** off_t, in and out. Written as two halves: a BigInt for each call would be garbage. */
 const offsetInOut = new Uint32Array(2);
@@ -13,6 +14,9 @@ const statBytes = new Uint8Array(stat.buffer);
 const SO_COOKIE = 57;
 const cookieOut = new BigUint64Array(1);
 const lengthOut = new Uint32Array(1);
+
+const PATH_MAX = 4096;
+const pathBytes = new Uint8Array(PATH_MAX);
 
 const STATUS = text.encode("/proc/self/status\0");
 const O_CLOEXEC = 0x80000;
@@ -48,6 +52,8 @@ export function linux(arch: "x64" | "arm64"): System {
       fstat: { name: "syscall", args: ["usize", "i32", "buffer"], returns: "i32" },
       /** int fcntl(int fd, int cmd, ... arg): on these two ABIs a variadic argument goes where any other goes */
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+      /** ssize_t readlink(const char *pathname, char *buf, size_t bufsiz) */
+      readlink: { args: ["buffer", "buffer", "usize"], returns: "i32" },
       /** int open(const char *pathname, int flags) */
       open: { args: ["buffer", "i32"], returns: "i32" },
     },
@@ -96,9 +102,14 @@ export function linux(arch: "x64" | "arm64"): System {
       if (result < 0) return result;
       into.dev = uint64(stat, 0);
       into.ino = uint64(stat, 8);
-      into.regular = isRegular(stat.getUint32(modeAt, true));
+      readMode(into, stat.getUint32(modeAt, true));
+      readModified(into, stat, 88);
       into.size = uint64(stat, 48);
       return result;
+    },
+    path({ call, wide }, fd) {
+      const length = call.readlink(text.encode(`/proc/self/fd/${fd}\0`), pathBytes, wide(PATH_MAX));
+      return length < 0 || length === PATH_MAX ? undefined : utf8.decode(pathBytes.subarray(0, length));
     },
     sendfile({ call, wide }, out, file, offset, count) {
       offsetInOut[0] = offset;

@@ -40,6 +40,8 @@ export interface System {
    * of the file; -1 with errno set otherwise.
    */
   sendfile(library: Library, out: number, file: number, offset: number, count: number): number;
+  /** The path that an open descriptor stands for, symlinks resolved; undefined where the system does not tell. */
+  path?(library: Library, fd: number): string | undefined;
   /** A number that no other socket of this boot has; 0 where the system has none. */
   cookie(library: Library, fd: number): bigint;
   /** One above the highest descriptor that may be open. */
@@ -51,15 +53,27 @@ export interface System {
 export interface FileStat {
   /** st_mode's type says regular file. */
   regular: boolean;
+  directory: boolean;
   /** st_size in bytes. */
   size: number;
   dev: number;
   ino: number;
+  /** st_mtim: the last modification, in seconds since 1970 and nanoseconds from there. */
+  seconds: number;
+  nanoseconds: number;
 }
 
-/** `S_IFMT` and `S_IFREG` are the same on every system here. */
-export function isRegular(mode: number): boolean {
-  return (mode & 0o170000) === 0o100000;
+/** Reads `st_mode`: `S_IFMT` and the types are the same on every system here. */
+export function readMode(into: FileStat, mode: number): void {
+  const type = mode & 0o170000;
+  into.regular = type === 0o100000;
+  into.directory = type === 0o040000;
+}
+
+/** Reads `struct timespec st_mtim`: 64-bit on every system here. */
+export function readModified(into: FileStat, view: DataView, offset: number): void {
+  into.seconds = view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 0x1_0000_0000;
+  into.nanoseconds = view.getUint32(offset + 8, true);
 }
 
 /** Two 32-bit halves of an unsigned 64-bit integer; exact up to 2^53. */

@@ -1,73 +1,45 @@
-import { join, SEPARATOR } from "@std/path";
+import { join, resolve, SEPARATOR } from "@std/path";
 import * as fs from "node:fs";
+import process from "node:process";
+import { libc } from "../ffi/load.ts";
+import { BAD_REQUEST, NOT_FOUND, type OpenFile, openFile, type Refusal, refusal } from "./file.ts";
 
-/** A regular file, open for reading. Who gets it closes `fd`. */
-export interface OpenFile {
-  readonly fd: number;
-  /** Its real path: no symlinks are left in it. */
+/** A request target, taken apart. */
+export interface Target {
+  readonly kind: "target";
+  /** Its path as it came, with `urlRoot`. */
   readonly path: string;
-  readonly size: number;
-  /** Milliseconds since 1970 of the last modification. */
-  readonly modified: number;
+  /** The names below `urlRoot`, decoded once, each on its own: no encoded separator makes two names of one. */
+  readonly names: readonly string[];
+  /** Whether it ends in a slash, as the path of a directory does. */
+  readonly slash: boolean;
+  /** `?` and what follows, or nothing. */
+  readonly query: string;
 }
-
-/** What a request target leads to. `problem`: what only the log is to say. */
-export type Found =
-  | { readonly status: 200; readonly file: OpenFile }
-  | { readonly status: 301; readonly location: string }
-  | { readonly status: 400 | 404 | 500 | 503; readonly problem?: string };
-
-const INDEX = "index.html";
-
-const NOT_FOUND: Found = { status: 404 };
 
 /** Origin form or absolute form (RFC 9112, 3.2) in its path and its query. */
 const TARGET = /^(?:https?:\/\/[^/?#]*)?([^?#]*)(\?[^#]*)?/i;
 
-// Only the descriptor of a FIFO would be opened without a writer; a regular file does not know the flag.
-const FLAGS = fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0);
-
-/**
- * Opens the file below `root` that a request's target names, or its directory's index.html.
- *
- * THIS IS THE SECURITY BOUNDARY of the file server: whatever a client sends, no byte of a file outside of `root`, of
- * a dotfile (`.well-known` excepted) or of anything but a regular file gets past it. Each name is decoded once, on
- * its own, so that no encoded separator makes two names of one; what could climb is refused and not resolved; the
- * real path, symlinks followed, must be below `root`; and the opened descriptor must be the very file seen there.
- * Only who can write inside `root` while it is served could win the race between those steps.
- *
- * `root` must be a real path (`fs.realpathSync`). What may not be read is not found: the answer tells nothing about
- * what is outside.
- */
-export function openInside(root: string, target: string): Found {
+/** Takes a request's target (or URL) apart. `urlRoot`: decoded names that it must start with, and that are taken off. */
+export function parseTarget(target: string, urlRoot: readonly string[] = []): Target | Refusal {
   const [, path, query = ""] = TARGET.exec(target)!;
   const [first, ...parts] = (path || "/").split("/");
-  if (first !== "") return { status: 400 };
-  const names = parts.map(decode);
-  if (names.includes(undefined)) return { status: 400 };
-  const slash = names.at(-1) === "";
-  if (slash) names.pop();
-  if (!(names as string[]).every(isPlain)) return NOT_FOUND;
-  try {
-    let real = realPath(root, names as string[]);
-    if (real === undefined) return NOT_FOUND;
-    let seen = fs.lstatSync(real);
-    if (seen.isDirectory()) {
-      // The path starts with one slash and a plain name, so this can never be taken for another host's URL.
-      if (!slash) return { status: 301, location: `${path}/${query}` };
-      real = realPath(root, [...names as string[], INDEX]);
-      if (real === undefined) return NOT_FOUND;
-      seen = fs.lstatSync(real);
-    } else if (slash) return NOT_FOUND;
-    // Not opened at all: the open of a FIFO or a device can have effects of its own.
-    return seen.isFile() ? open(real, seen) : NOT_FOUND;
-  } catch (error) {
-    return refusal(error);
+  if (first !== "") return BAD_REQUEST;
+  const slash = parts.at(-1) === "";
+  if (slash) parts.pop();
+  const names: string[] = [];
+  for (const part of parts) {
+    const name = decode(part);
+    if (name === undefined) return BAD_REQUEST;
+    names.push(name);
   }
+  if (urlRoot.some((name, i) => names[i] !== name)) return NOT_FOUND;
+  return { kind: "target", path: path || "/", names: names.slice(urlRoot.length), slash, query };
 }
 
 /** One name of a path; undefined where it is malformed or not UTF-8, or holds NUL. */
 function decode(name: string): string | undefined {
+  if (!name.includes("%")) return name.includes("\0") ? undefined : name;
   try {
     const decoded = decodeURIComponent(name);
     return decoded.includes("\0") ? undefined : decoded;
@@ -76,53 +48,97 @@ function decode(name: string): string | undefined {
   }
 }
 
-/** Whether a name stands for something directly inside its directory, and is to be seen. */
-function isPlain(name: string): boolean {
-  if (name === "" || name === "." || name === "..") return false;
-  if (/[/\\]/.test(name)) return false;
-  return !name.startsWith(".") || name === ".well-known";
+/** A file inside the root, and the names that lead to it. */
+export interface InsideFile extends OpenFile {
+  readonly names: readonly string[];
 }
 
-/** The real path, where it is `root` or below it. */
-function realPath(root: string, names: string[]): string | undefined {
-  const real = fs.realpathSync.native(join(root, ...names));
-  const prefix = root.endsWith(SEPARATOR) ? root : root + SEPARATOR;
-  return real === root || real.startsWith(prefix) ? real : undefined;
+/** A directory inside the root. */
+export interface Directory {
+  readonly kind: "directory";
+  readonly path: string;
 }
 
-function open(path: string, seen: fs.Stats): Found {
-  const fd = fs.openSync(path, FLAGS);
+/**
+ * Opens the file or finds the directory that `names` lead to below the directory `root`.
+ *
+ * THIS IS THE SECURITY BOUNDARY of all that serves a directory: whatever a client sends, no byte of a file outside of
+ * `root`, of a dotfile (`.well-known` excepted, unless `dotfiles`) or of anything but a regular file gets past it, and
+ * nothing below `root` is opened in another way. A name that could climb is refused and not resolved; then the path is
+ * opened, and the descriptor that came of it, the one that is sent, must lie below the real path of `root`: so it does
+ * not matter which symlink was swapped when.
+ *
+ * Where the system does not tell a descriptor's path (see `pathOf`) it is found by the path instead, before and
+ * after; then who can write below `root` could still win a race.
+ *
+ * What may not be read is not found: the answer tells nothing about what is outside.
+ */
+export function openInside(
+  root: string,
+  names: readonly string[],
+  dotfiles: boolean,
+): InsideFile | Directory | Refusal {
+  if (!names.every((name) => isPlain(name, dotfiles))) return NOT_FOUND;
+  const path = join(root, ...names);
+  const found = openFile(path);
+  if (found.kind === "refusal") return found;
   try {
-    const stat = fs.fstatSync(fd);
-    if (stat.isFile() && stat.dev === seen.dev && stat.ino === seen.ino) {
-      return { status: 200, file: { fd, path, size: stat.size, modified: stat.mtimeMs } };
+    const real = pathOf(found.fd) ?? pathOfSame(found.fd, path);
+    if (real !== undefined && isInside(real, root)) {
+      if (found.kind === "file") return { ...found, real, names };
+      fs.closeSync(found.fd);
+      return { kind: "directory", path };
     }
   } catch (error) {
-    fs.closeSync(fd);
-    throw error;
+    fs.closeSync(found.fd);
+    return refusal(error);
   }
-  fs.closeSync(fd);
+  fs.closeSync(found.fd);
   return NOT_FOUND;
 }
 
-/** What the system's error means to the client. Its text names paths and is not for it. */
-function refusal(error: unknown): Found {
-  const { code, name } = error as { code?: string; name?: string };
-  const known = code ?? name ?? "unknown";
-  switch (known) {
-    case "ENOENT":
-    case "ENOTDIR":
-    case "ELOOP":
-    case "EACCES":
-    case "EPERM":
-    case "NotCapable": // outside of what Deno's --allow-read names
-      return NOT_FOUND;
-    case "ENAMETOOLONG":
-      return { status: 400 };
-    case "EMFILE":
-    case "ENFILE":
-      return { status: 503, problem: known };
-    default:
-      return { status: 500, problem: known };
-  }
+/** Whether a name stands for something directly inside its directory, and is to be seen. */
+export function isPlain(name: string, dotfiles: boolean): boolean {
+  if (name === "" || name === "." || name === "..") return false;
+  if (/[/\\\0]/.test(name)) return false;
+  return dotfiles || !name.startsWith(".") || name === ".well-known";
+}
+
+/** Whether a path without symlinks is `root` or below it. */
+function isInside(real: string, root: string): boolean {
+  return isBelow(real, realRoot(root)) || isBelow(real, realRoot(root, true));
+}
+
+function isBelow(path: string, root: string): boolean {
+  return path === root || path.startsWith(root.endsWith(SEPARATOR) ? root : root + SEPARATOR);
+}
+
+const realRoots = new Map<string, string>();
+
+/**
+ * The real path of a root, as it was when it was last asked for anew: that is done where something does not lie below
+ * it, as a root that is a symlink may have been pointed elsewhere (a new release).
+ */
+function realRoot(root: string, anew = false): string {
+  let real = anew ? undefined : realRoots.get(root);
+  if (real === undefined) realRoots.set(root, real = fs.realpathSync.native(resolve(root)));
+  return real;
+}
+
+/** The real path of an open descriptor; undefined where the system does not tell. */
+function pathOf(fd: number): string | undefined {
+  const c = libc();
+  if (typeof c !== "string") return c.path(fd);
+  // Deno gives /proc to nobody with less than --allow-all, and would prompt.
+  if (process.platform !== "linux" || "Deno" in globalThis) return undefined;
+  return fs.readlinkSync(`/proc/self/fd/${fd}`);
+}
+
+/** The real path of `path`, where it is still what `fd` was opened as. */
+function pathOfSame(fd: number, path: string): string | undefined {
+  const real = fs.realpathSync.native(path);
+  const opened = fs.fstatSync(fd, { bigint: true });
+  const seen = fs.lstatSync(real, { bigint: true });
+  const same = opened.dev === seen.dev && opened.ino === seen.ino;
+  return same && fs.realpathSync.native(path) === real ? real : undefined;
 }

@@ -10,6 +10,7 @@ import { join } from "@std/path";
 import { findConnection, findFile } from "../ffi/find.ts";
 import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { poller } from "../ffi/poller.ts";
+import type { FileStat } from "../ffi/system.ts";
 import {
   ConnectionClosedError,
   sendfile,
@@ -481,17 +482,23 @@ function structs(name: Name): void {
     using file = testFile(LITTLE);
     const size = 5 * GIB4 + 12_345;
     fs.truncateSync(file.path, size); // sparse
+    const seconds = 1_111_111_111;
+    fs.utimesSync(file.path, 1, seconds + 0.5);
     const fd = fs.openSync(file.path, "r");
     const dir = fs.openSync(join(file.path, ".."), "r");
     try {
       const { dev, ino } = fs.fstatSync(fd);
-      assertEquals(f.libc.stat(fd), { dev, ino, size, regular: true });
+      const rest = { dev, size, regular: true, directory: false, seconds, nanoseconds: 500_000_000 };
+      assertEquals(f.libc.stat(fd), { ...rest, ino });
       f.inodeBase(3 * GIB4);
-      assertEquals(f.libc.stat(fd), { dev, ino: ino + 3 * GIB4, size, regular: true });
+      assertEquals(f.libc.stat(fd), { ...rest, ino: ino + 3 * GIB4 });
       f.inodeBase(0);
+      fs.utimesSync(file.path, 1, -1.5); // before 1970
+      const { seconds: early, nanoseconds } = f.libc.stat(fd) as FileStat;
+      assertEquals([early, nanoseconds], [-2, 500_000_000]);
 
       const seen = f.libc.stat(dir);
-      assert(typeof seen === "object" && !seen.regular);
+      assert(typeof seen === "object" && !seen.regular && seen.directory);
       await withSocket(f, ({ fd }) => {
         const seen = f.libc.stat(fd);
         assert(typeof seen === "object" && !seen.regular);

@@ -36,7 +36,7 @@ export class Client {
   }
 
   static async to(port: number): Promise<Client> {
-    const socket = net.connect(port, "127.0.0.1");
+    const socket = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
     const client = new Client(socket);
     await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
     return client;
@@ -44,6 +44,11 @@ export class Client {
 
   send(...requests: string[]): void {
     this.socket.write(requests.join(""), "latin1");
+  }
+
+  /** Says that nothing more will be sent; what is to come still comes. */
+  finish(): void {
+    this.socket.end();
   }
 
   #joined(): Buffer {
@@ -72,7 +77,7 @@ export class Client {
     return all.subarray(0, count);
   }
 
-  /** The next response; `bodiless`: to a HEAD request. */
+  /** The next response; `bodiless`: to a HEAD request (204 and 304 have no body in any case). */
   async reply({ bodiless = false } = {}): Promise<Reply> {
     let end: number;
     while ((end = this.#joined().indexOf("\r\n\r\n")) < 0) {
@@ -81,11 +86,15 @@ export class Client {
     }
     const head = (await this.#take(end + 4)).toString("latin1");
     const [first, ...fields] = head.trimEnd().split("\r\n");
+    assert(/^HTTP\/1\.[01] \d{3}( |$)/.test(first), `no status line: ${first}`);
     const headers = Object.fromEntries(
       fields.map((field) => [field.split(":")[0].toLowerCase(), field.slice(field.indexOf(":") + 2)]),
     );
-    const length = bodiless ? 0 : Number(headers["content-length"]);
-    return { status: Number(first.split(" ")[1]), head, headers, body: await this.#take(length) };
+    const status = Number(first.split(" ")[1]);
+    const empty = bodiless || status === 204 || status === 304;
+    assert(empty || /^\d+$/.test(headers["content-length"]), `no Content-Length: ${head}`);
+    const length = empty ? 0 : Number(headers["content-length"]);
+    return { status, head, headers, body: await this.#take(length) };
   }
 
   /** Waits for the first bytes, and reads no more. */
@@ -132,4 +141,58 @@ export async function ask(
 
 export function assertSame(actual: Buffer, expected: Buffer, what: string): void {
   assert(actual.equals(expected), `${what}: ${actual.length} bytes came, ${expected.length} are right`);
+}
+
+/** A range of bytes, both ends included. */
+export type Span = readonly [first: number, last: number];
+
+export interface Part {
+  readonly span: Span;
+  /** The size that its Content-Range gives. */
+  readonly size: number;
+  readonly type: string;
+  readonly body: Buffer;
+}
+
+const CONTENT_RANGE = /^bytes (\d+)-(\d+)\/(\d+)$/;
+
+export function parseContentRange(field = ""): { span: Span; size: number } {
+  const match = CONTENT_RANGE.exec(field);
+  if (!match) throw new Error(`not the Content-Range of a part: ${field}`);
+  return { span: [Number(match[1]), Number(match[2])], size: Number(match[3]) };
+}
+
+/** The parts of a multipart/byteranges body (RFC 2046, 5.1), which must be nothing else but them. */
+export function parseMultipart(type: string, body: Buffer): Part[] {
+  const boundary = /^multipart\/byteranges; boundary="?([0-9A-Za-z'()+_,./:=?-]{1,70})"?$/.exec(type)?.[1];
+  if (boundary === undefined) throw new Error(`not the type of parts: ${type}`);
+  const parts: Part[] = [];
+  let at = 0;
+  const take = (text: string) => {
+    const found = body.subarray(at, at + text.length).toString("latin1");
+    if (found !== text) throw new Error(`${JSON.stringify(found)} at ${at}, not ${JSON.stringify(text)}`);
+    at += text.length;
+  };
+  const starts = (text: string) => body.subarray(at, at + text.length).equals(Buffer.from(text));
+  if (starts("\r\n")) take("\r\n"); // an empty preamble is allowed
+  take(`--${boundary}`);
+  while (!starts("--")) {
+    take("\r\n");
+    const end = body.indexOf("\r\n\r\n", at);
+    if (end < 0) throw new Error("a part has no end of its head");
+    const fields = body.subarray(at, end).toString("latin1").split("\r\n").map((line) => line.split(": "));
+    at = end + 4;
+    const names = fields.map(([name]) => name.toLowerCase()).sort();
+    if (names.join() !== "content-range,content-type") throw new Error(`the head of a part has ${names}`);
+    const values = Object.fromEntries(fields.map(([name, value]) => [name.toLowerCase(), value]));
+    const { span, size } = parseContentRange(values["content-range"]);
+    const length = span[1] - span[0] + 1;
+    parts.push({ span, size, type: values["content-type"], body: body.subarray(at, at + length) });
+    at += length;
+    take(`\r\n--${boundary}`);
+  }
+  take("--");
+  if (starts("\r\n")) take("\r\n");
+  if (at !== body.length) throw new Error(`${body.length - at} bytes behind the last boundary`);
+  return parts;
 }

@@ -25,9 +25,12 @@ export function missing(command: string): string | undefined {
 export const noProc = fs.existsSync("/proc/self/fd") ? undefined : "no /proc";
 
 /** What `look` gives, once it is something. */
-export async function until<T>(look: () => T | undefined | false, what: string): Promise<T> {
+export async function until<T>(
+  look: () => T | undefined | false | Promise<T | undefined | false>,
+  what: string,
+): Promise<T> {
   for (const end = Date.now() + DEADLINE; Date.now() < end;) {
-    const seen = look();
+    const seen = await look();
     if (seen !== undefined && seen !== false) return seen;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -136,7 +139,10 @@ export async function serving(
   const site = new Site();
   try {
     options.prepare?.(site);
-    const server = new Server({ ...options, args: ["-p", "0", "--host", "127.0.0.1", site.root] });
+    const server = new Server({
+      ...options,
+      args: [...options.args ?? [], "-p", "0", "--host", "127.0.0.1", site.root],
+    });
     try {
       await server.listening();
       await body(server, site);

@@ -346,6 +346,8 @@ int bsd_fstat(int fd, struct bsd_stat *out) {
   out->st_uid = from.st_uid;
   out->st_gid = from.st_gid;
   out->st_rdev = from.st_rdev;
+  out->st_mtim.seconds = from.st_mtim.tv_sec;
+  out->st_mtim.nanoseconds = from.st_mtim.tv_nsec;
   out->st_size = from.st_size;
   out->st_blocks = from.st_blocks;
   out->st_blksize = (int32_t)from.st_blksize;

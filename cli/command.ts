@@ -1,0 +1,130 @@
+import { parseArgs } from "node:util";
+import type { LogFormat } from "./log.ts";
+
+export const HELP = `Serves the files of a directory over HTTP, by sendfile(2) where it can be used.
+
+Usage: deno run -A jsr:@zerocopy/sendfile/cli [options] [DIR]
+       deno task serve [options] [DIR]
+       bun cli.ts [options] [DIR]
+
+DIR is the current directory by default.
+
+  -p, --port <port>        TCP port; 0 for any that is free (default: 8000)
+      --host <host>        address to listen on (default: 0.0.0.0, all of IPv4)
+      --workers <n>        processes that share the port (default: 1)
+      --cors               let scripts of other origins read the files
+  -H, --header <K: V>      one more header field; may be given several times
+      --no-dir-listing     404 for a directory without index.html
+      --dotfiles           serve names that start with a dot
+      --no-dotfiles        do not, except .well-known (default)
+      --spa                index.html for pages that are not there
+      --precompressed      FILE.br, FILE.zst or FILE.gz to who accepts it
+      --max-age <seconds>  how long caches may keep a file
+      --rate-limit <n>     bytes per second and response; 500k, 2m
+      --log <format>       text, json or none (default: text)
+  -v, --verbose            client, time and more in the text log
+  -V, --version            version
+  -h, --help               this text`;
+
+/** What the command line asks for. */
+export interface Command {
+  readonly directory: string;
+  readonly host: string;
+  readonly port: number;
+  readonly workers: number;
+  readonly cors: boolean;
+  readonly headers: readonly string[];
+  readonly listing: boolean;
+  readonly dotfiles: boolean;
+  readonly spa: boolean;
+  readonly precompressed: boolean;
+  readonly maxAge: number | undefined;
+  readonly rateLimit: number | undefined;
+  readonly log: LogFormat;
+  readonly help: boolean;
+  readonly version: boolean;
+}
+
+/** An error to be told in one line, and the exit code: 2 for the command line's, 1 for the system's. */
+export class Failure extends Error {
+  constructor(message: string, readonly code: 1 | 2) {
+    super(message);
+  }
+}
+
+/** Throws {@link Failure}. */
+export function parseCommand(args: string[]): Command {
+  const { values, positionals } = read(args);
+  if (positionals.length > 1) throw new Failure(`one directory at most, not ${positionals.length}`, 2);
+  return {
+    directory: positionals[0] ?? ".",
+    host: values.host ?? "0.0.0.0",
+    port: whole("port", values.port, 0, 65535) ?? 8000,
+    workers: whole("workers", values.workers, 1, 256) ?? 1,
+    cors: values.cors ?? false,
+    headers: values.header ?? [],
+    listing: !values["no-dir-listing"],
+    dotfiles: (values.dotfiles ?? false) && !values["no-dotfiles"],
+    spa: values.spa ?? false,
+    precompressed: values.precompressed ?? false,
+    maxAge: whole("max-age", values["max-age"], 0, 2 ** 31),
+    rateLimit: rate(values["rate-limit"]),
+    log: logFormat(values.log ?? "text", values.verbose ?? false),
+    help: values.help ?? false,
+    version: values.version ?? false,
+  };
+}
+
+function read(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        port: { type: "string", short: "p" },
+        host: { type: "string" },
+        workers: { type: "string" },
+        cors: { type: "boolean" },
+        header: { type: "string", short: "H", multiple: true },
+        "no-dir-listing": { type: "boolean" },
+        dotfiles: { type: "boolean" },
+        "no-dotfiles": { type: "boolean" },
+        spa: { type: "boolean" },
+        precompressed: { type: "boolean" },
+        "max-age": { type: "string" },
+        "rate-limit": { type: "string" },
+        log: { type: "string" },
+        verbose: { type: "boolean", short: "v" },
+        version: { type: "boolean", short: "V" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+  } catch (error) {
+    const [first] = (error as Error).message.split(/\.?\n|\. /);
+    throw new Failure(`${first} (see --help)`, 2);
+  }
+}
+
+function whole(name: string, text: string | undefined, min: number, max: number): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^\d{1,10}$/.test(text) && value >= min && value <= max) return value;
+  throw new Failure(`--${name} must be a number from ${min} to ${max}, not ${JSON.stringify(text)}`, 2);
+}
+
+const UNITS: Record<string, number> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
+
+/** With nginx's units. */
+function rate(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, digits, unit] = /^(\d{1,9})([kmg]?)$/i.exec(text) ?? [];
+  const value = Number(digits) * UNITS[unit?.toLowerCase()];
+  if (value > 0) return value;
+  throw new Failure(`--rate-limit must be bytes per second such as 500k, not ${JSON.stringify(text)}`, 2);
+}
+
+function logFormat(format: string, verbose: boolean): LogFormat {
+  if (format === "text") return verbose ? "verbose" : "text";
+  if (format === "json" || format === "none") return format;
+  throw new Failure(`--log must be text, json or none, not ${JSON.stringify(format)}`, 2);
+}

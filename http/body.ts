@@ -1,0 +1,122 @@
+import * as fs from "node:fs";
+import type { FileBody } from "./file.ts";
+
+/** Bytes read at a time from a file that is streamed. */
+const CHUNK = 64 * 1024;
+
+/** Pieces a second that a rate limit is cut into. */
+const PIECES = 10;
+
+const text = new TextEncoder();
+
+/** The file is shorter than when the head of its response was made. */
+export class TruncatedError extends Error {
+  override readonly name = "TruncatedError";
+  constructor() {
+    super("the file became shorter");
+  }
+}
+
+/**
+ * The whole of a small body in memory that is used again for the next one: whoever keeps it copies it, as
+ * `new Response` does (Fetch standard, 6.5). Closes the file.
+ */
+export function readWhole(
+  { file, parts, trailer, length }: FileBody,
+  into: Uint8Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> {
+  try {
+    let at = 0;
+    for (const { header, offset, count } of parts) {
+      if (header !== "") at += text.encodeInto(header, into.subarray(at)).written;
+      readExactly(file.fd, into.subarray(at, at + count), offset);
+      at += count;
+    }
+    if (trailer !== "") text.encodeInto(trailer, into.subarray(at));
+    return into.subarray(0, length);
+  } finally {
+    fs.closeSync(file.fd);
+  }
+}
+
+/** A read may be short in the middle of a file (a signal, a network file system). */
+function readExactly(fd: number, into: Uint8Array, offset: number): void {
+  for (let at = 0; at < into.length;) {
+    const bytes = fs.readSync(fd, into, at, into.length - at, offset + at);
+    if (bytes === 0) throw new TruncatedError();
+    at += bytes;
+  }
+}
+
+/**
+ * The chunks of a body, one after another, at most `rateLimit` bytes a second. Not a generator: one that was never
+ * begun would not close the file.
+ */
+export class Chunks {
+  readonly #body: FileBody;
+  readonly #rateLimit: number | undefined;
+  readonly #piece: number;
+  readonly #began = performance.now();
+  /** Bytes of the file so far. */
+  sent = 0;
+  /** The part under way, and the next byte of it; -1: its header. */
+  #part = 0;
+  #at = -1;
+  #open = true;
+
+  constructor(body: FileBody, rateLimit: number | undefined) {
+    this.#body = body;
+    this.#rateLimit = rateLimit;
+    this.#piece = rateLimit === undefined
+      ? CHUNK
+      : Math.max(1, Math.min(CHUNK, Math.floor(rateLimit / PIECES)));
+  }
+
+  /** The next one; undefined after the last. Throws {@link TruncatedError} in place of less than was promised. */
+  async next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const { parts, trailer } = this.#body;
+    while (this.#part < parts.length) {
+      const { header, offset, count } = parts[this.#part];
+      if (this.#at < 0) {
+        this.#at = 0;
+        if (header !== "") return text.encode(header);
+      }
+      if (this.#at < count) return await this.#read(offset + this.#at, count - this.#at);
+      this.#part++;
+      this.#at = -1;
+    }
+    this.close();
+    if (this.#part++ === parts.length && trailer !== "") return text.encode(trailer);
+    return undefined;
+  }
+
+  async #read(offset: number, left: number): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#rateLimit !== undefined) await until(this.#began + this.sent / this.#rateLimit * 1000);
+    const chunk = await read(this.#body.file.fd, Math.min(this.#piece, left), offset);
+    this.#at += chunk.length;
+    this.sent += chunk.length;
+    return chunk;
+  }
+
+  /** Closes the file; no `next` may be under way. */
+  close(): void {
+    if (this.#open) fs.closeSync(this.#body.file.fd);
+    this.#open = false;
+  }
+}
+
+function read(fd: number, count: number, offset: number): Promise<Uint8Array<ArrayBuffer>> {
+  const chunk = new Uint8Array(count);
+  return new Promise((resolve, reject) => {
+    fs.read(fd, chunk, 0, count, offset, (error, bytes) => {
+      if (error) reject(error);
+      else if (bytes === 0) reject(new TruncatedError());
+      else resolve(chunk.subarray(0, bytes));
+    });
+  });
+}
+
+async function until(time: number): Promise<void> {
+  const ms = time - performance.now();
+  if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,55 @@
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** `Sun, 06 Nov 1994 08:49:37 GMT` */
+const IMF = /^[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT$/;
+
+/** `Sunday, 06-Nov-94 08:49:37 GMT` */
+const RFC850 = /^[A-Z][a-z]{5,8}, (\d\d)-([A-Z][a-z]{2})-(\d\d) (\d\d):(\d\d):(\d\d) GMT$/;
+
+/** `Sun Nov  6 08:49:37 1994` */
+const ASCTIME = /^[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})$/;
+
+/** Seconds since 1970 as `IMF-fixdate` (RFC 9110, 5.6.7). */
+export function httpDate(seconds: number): string {
+  return new Date(seconds * 1000).toUTCString();
+}
+
+/**
+ * Seconds since 1970 of an HTTP-date in one of its three forms; undefined for anything else. `Date.parse` takes nearly
+ * any text for a date, and the third form for local time.
+ */
+export function parseHttpDate(text: string): number | undefined {
+  let match = IMF.exec(text);
+  if (match) {
+    const [, day, month, year, ...time] = match;
+    return utc(Number(year), month, day, time);
+  }
+  match = RFC850.exec(text);
+  if (match) {
+    const [, day, month, year, ...time] = match;
+    return utc(fullYear(Number(year)), month, day, time);
+  }
+  match = ASCTIME.exec(text);
+  if (match) {
+    const [, month, day, hour, minute, second, year] = match;
+    return utc(Number(year), month, day, [hour, minute, second]);
+  }
+  return undefined;
+}
+
+/** Two digits that would be more than 50 years ahead are of the past (RFC 9110, 5.6.7). */
+function fullYear(digits: number): number {
+  const now = new Date().getUTCFullYear();
+  const year = now - now % 100 + digits;
+  return year > now + 50 ? year - 100 : year;
+}
+
+function utc(year: number, month: string, day: string, time: string[]): number | undefined {
+  const [hour, minute, second] = time.map(Number);
+  const date = new Date(0);
+  date.setUTCFullYear(year, MONTHS.indexOf(month), Number(day));
+  // Only what comes out as it went in is a date: the setter takes 31 February for 3 March, and -1 for last December.
+  const real = MONTHS[date.getUTCMonth()] === month && date.getUTCDate() === Number(day);
+  if (!real || hour > 23 || minute > 59 || second > 60) return undefined;
+  return date.getTime() / 1000 + hour * 3600 + minute * 60 + second;
+}

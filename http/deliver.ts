@@ -1,0 +1,166 @@
+import { Buffer } from "node:buffer";
+import * as fs from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { ConnectionClosedError, SendfileError } from "../errors.ts";
+import { sendfile } from "../sendfile.ts";
+import { targetOf } from "../target.ts";
+import type { Answer, Asked } from "./answer.ts";
+import { Chunks, TruncatedError } from "./body.ts";
+import { type FileBody, isFileBody } from "./file.ts";
+import type { Rules } from "./options.ts";
+import { loadSmall } from "./small.ts";
+
+/** What came of a response. */
+export interface Sent {
+  readonly status: number;
+  /** Bytes of the body that were handed to the system, without what frames its parts. */
+  readonly bytes: number;
+  /** The way the file took: `sendfile`, `copy (reason)`, or `-` where none was sent. */
+  readonly way: string;
+  /** Why the response was cut off, or what is not for the client to know. */
+  readonly problem?: string;
+}
+
+/** Milliseconds for which a client may take nothing of a body before it is given up. */
+const STALLED = 120_000;
+
+/** Files up to so many bytes are written with the head: TODO */
+const SMALL = "Bun" in globalThis ? 128 * 1024 : 0;
+
+/** Requests of one connection that may wait for their turn: browsers send none ahead, load generators some dozens. */
+const QUEUE = 1000;
+
+/** The requests of each connection that wait for their turn. */
+const queues = new WeakMap<Socket, number>();
+
+/**
+ * A pipelined request's response gets its socket once the one before it has ended; until then every byte sent would
+ * land inside that. Where the connection ends first the turn never comes, and nothing is left behind.
+ */
+export function inTurn({ socket }: IncomingMessage, response: ServerResponse): Promise<void> {
+  const waiting = (queues.get(socket) ?? 0) + 1;
+  queues.set(socket, waiting);
+  // sendfile(2) does not count against the stream's backpressure, so nothing else would stop the reading ahead.
+  if (waiting > QUEUE) socket.destroy();
+  return new Promise((resolve) => {
+    response.once("socket", () => {
+      queues.set(socket, queues.get(socket)! - 1);
+      resolve();
+    });
+  });
+}
+
+/** Sends an answer, exactly as long as its head says, or ends the connection. Closes the file. */
+export async function deliver(
+  response: ServerResponse,
+  answer: Answer,
+  asked: Asked,
+  rules: Rules,
+): Promise<Sent> {
+  const { status, headers, body, problem } = loadSmall(answer, asked, rules, SMALL);
+  try {
+    response.writeHead(status, headers);
+  } catch (error) {
+    if (isFileBody(body)) fs.closeSync(body.file.fd);
+    throw error;
+  }
+  if (!isFileBody(body)) {
+    response.end(body);
+    const way = isFileBody(answer.body) ? "copy (small)" : "-";
+    return { status, bytes: body === undefined ? 0 : Buffer.byteLength(body), way, problem };
+  }
+  const reason = whyThroughResponse(response);
+  return reason === undefined
+    ? { status, ...await sendParts(response, response.socket!, body, rules) }
+    : { status, ...await writeParts(response, body, rules), way: `copy (${reason})` };
+}
+
+/** Why the body has to go through the response's own `write`; undefined where the socket can be written to. */
+function whyThroughResponse(response: ServerResponse): string | undefined {
+  // A middleware that compresses has put its own in place, and perhaps its Content-Encoding into the head.
+  if (Object.hasOwn(response, "write")) return "the response is wrapped";
+  try {
+    targetOf(response.socket as Socket);
+    return undefined;
+  } catch {
+    return "the response has no socket of its own"; // HTTP/2, or a test's
+  }
+}
+
+type Outcome = Omit<Sent, "status">;
+
+async function sendParts(
+  response: ServerResponse,
+  socket: Socket,
+  { file, parts, trailer }: FileBody,
+  { rateLimit }: Rules,
+): Promise<Outcome> {
+  let bytes = 0;
+  let way = "-";
+  try {
+    response.flushHeaders();
+    for (const [i, { header, offset, count }] of parts.entries()) {
+      const sent = await sendfile(socket, file.fd, {
+        offset,
+        count,
+        header: header === "" ? undefined : Buffer.from(header),
+        trailer: i === parts.length - 1 && trailer !== "" ? Buffer.from(trailer) : undefined,
+        rateLimit,
+        timeout: STALLED,
+        onStart: ({ via, reason }) => way = reason === undefined ? via : `${via} (${reason})`,
+      });
+      bytes += sent;
+      if (sent < count) throw new TruncatedError();
+    }
+    response.end();
+    return { bytes, way };
+  } catch (error) {
+    response.destroy();
+    if (error instanceof SendfileError) bytes += error.sent;
+    return { bytes, way, problem: problemOf(error) };
+  } finally {
+    fs.closeSync(file.fd);
+  }
+}
+
+async function writeParts(
+  response: ServerResponse,
+  body: FileBody,
+  { rateLimit }: Rules,
+): Promise<Omit<Outcome, "way">> {
+  const chunks = new Chunks(body, rateLimit);
+  try {
+    for (let chunk; (chunk = await chunks.next());) {
+      if (!response.write(chunk)) await drained(response);
+      if (response.destroyed) throw new LeftError();
+    }
+    response.end();
+    return { bytes: chunks.sent };
+  } catch (error) {
+    response.destroy();
+    return { bytes: chunks.sent, problem: problemOf(error) };
+  } finally {
+    chunks.close();
+  }
+}
+
+class LeftError extends Error {}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    if (response.destroyed) return resolve();
+    response.on("drain", done);
+    response.on("close", done);
+  });
+}
+
+function problemOf(error: unknown): string {
+  const left = error instanceof ConnectionClosedError || error instanceof LeftError;
+  return left ? "the client left" : (error as Error).message;
+}

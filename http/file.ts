@@ -1,0 +1,136 @@
+import * as fs from "node:fs";
+import { libc } from "../ffi/load.ts";
+
+/** A regular file, open for reading. Who gets it closes it. */
+export interface OpenFile {
+  readonly kind: "file";
+  /** A descriptor of node:fs. */
+  readonly fd: number;
+  /** The path it was opened by. */
+  readonly path: string;
+  /** A path to open it by once more: without symlinks, where the file was checked to be inside a root. */
+  readonly real: string;
+  readonly size: number;
+  readonly dev: number;
+  readonly ino: number;
+  /** The last modification: seconds since 1970, and nanoseconds from there. */
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+/** Bytes of a body: a range of the file, and what goes before it. */
+export interface Part {
+  readonly offset: number;
+  readonly count: number;
+  readonly header: string;
+}
+
+/** A body that comes from a file. Who gets it closes `file`. */
+export interface FileBody {
+  readonly file: OpenFile;
+  readonly parts: readonly Part[];
+  /** What follows the last part. */
+  readonly trailer: string;
+  /** Bytes in all. */
+  readonly length: number;
+}
+
+export function isFileBody(body: unknown): body is FileBody {
+  return typeof body === "object" && body !== null && "file" in body;
+}
+
+/** What cannot be sent, by the status that says so. `problem`: what only a log is to say. */
+export interface Refusal {
+  readonly kind: "refusal";
+  readonly status: 400 | 404 | 500 | 503;
+  readonly problem?: string;
+}
+
+export const NOT_FOUND: Refusal = { kind: "refusal", status: 404 };
+export const BAD_REQUEST: Refusal = { kind: "refusal", status: 400 };
+
+/**
+ * The open of a FIFO must not wait for a writer, nor that of a terminal make it ours; a regular file knows neither
+ * flag. A device is opened before it is seen to be one, as in nginx.
+ */
+const FLAGS = fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOCTTY ?? 0);
+
+/** Opens `path`, symlinks followed, and looks at what was opened. */
+export function openFile(
+  path: string,
+): OpenFile | { readonly kind: "directory"; readonly fd: number } | Refusal {
+  let fd: number;
+  try {
+    fd = fs.openSync(path, FLAGS);
+  } catch (error) {
+    return refusal(error);
+  }
+  try {
+    const seen = look(fd);
+    if (seen.regular) return { kind: "file", fd, path, real: path, ...seen };
+    if (seen.directory) return { kind: "directory", fd };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+  fs.closeSync(fd);
+  return NOT_FOUND;
+}
+
+/** As {@link openFile}, and a directory is not found. */
+export function openRegular(path: string): OpenFile | Refusal {
+  const found = openFile(path);
+  if (found.kind !== "directory") return found;
+  fs.closeSync(found.fd);
+  return NOT_FOUND;
+}
+
+type Seen = Omit<OpenFile, "kind" | "fd" | "path" | "real"> & {
+  readonly regular: boolean;
+  readonly directory: boolean;
+};
+
+/** What an open descriptor is. Through libc it is 0.5 µs, where Deno's fstatSync is 12 (measured). */
+function look(fd: number): Seen {
+  const c = libc();
+  if (typeof c !== "string") {
+    const stat = c.stat(fd);
+    if (typeof stat === "number") throw c.error(stat, "fstat");
+    const { regular, directory, size, dev, ino, seconds, nanoseconds } = stat;
+    return { regular, directory, size, dev, ino, seconds, nanoseconds };
+  }
+  const stat = fs.fstatSync(fd, { bigint: true });
+  const seconds = Math.floor(Number(stat.mtimeNs / 1_000_000n) / 1000);
+  return {
+    regular: stat.isFile(),
+    directory: stat.isDirectory(),
+    size: Number(stat.size),
+    dev: Number(stat.dev),
+    ino: Number(stat.ino),
+    seconds,
+    nanoseconds: Number(stat.mtimeNs - BigInt(seconds) * 1_000_000_000n),
+  };
+}
+
+/** What the system's error means to a client. Its text names paths and is not for it. */
+export function refusal(error: unknown): Refusal {
+  const { code, name } = error as { code?: string; name?: string };
+  const known = code ?? name ?? "unknown";
+  switch (known) {
+    case "ENOENT":
+    case "ENOTDIR":
+    case "ELOOP":
+    case "EACCES":
+    case "EPERM":
+    case "ENXIO": // a socket
+    case "NotCapable": // outside of what Deno's --allow-read names
+      return NOT_FOUND;
+    case "ENAMETOOLONG":
+      return BAD_REQUEST;
+    case "EMFILE":
+    case "ENFILE":
+      return { kind: "refusal", status: 503, problem: known };
+    default:
+      return { kind: "refusal", status: 500, problem: known };
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Files as HTTP responses, for the handlers of `Deno.serve` and `Bun.serve`: the functions and options of
+ * `@std/http/file-server`, and more.
+ *
+ * @module
+ */
+
+import { fromFileUrl } from "@std/path";
+import { answerPath, type Asked } from "./answer.ts";
+import { answerDirectory } from "./directory.ts";
+import { printable } from "./printable.ts";
+import {
+  directoryRulesOf,
+  type FileInfo,
+  rulesOf,
+  type ServeDirectoryOptions,
+  type ServeFileOptions,
+} from "./options.ts";
+import { parseTarget } from "./paths.ts";
+import { toResponse } from "./response.ts";
+
+export type { FileInfo, ServeDirectoryOptions, ServeFileOptions };
+
+/** Options of {@link serveDir}. */
+export interface ServeDirOptions extends ServeDirectoryOptions {
+  /** The directory to serve. @default "." */
+  fsRoot?: string;
+  /** Do not log requests. @default false */
+  quiet?: boolean;
+  /**
+   * Answers what is not there: a path that leads to nothing, a method that files do not have. @default 404, 405
+   */
+  fallthrough?: (request: Request) => Response | Promise<Response>;
+}
+
+/**
+ * Answers a request with a file: ranges, preconditions, HEAD and all, by RFC 9110.
+ *
+ * `path` is the caller's and trusted: never make it of what a client sent, that is what {@link serveDir} is for. It is
+ * 404 where it is not a regular file or may not be read.
+ *
+ * Small files are sent as bytes, others as the runtime's own file body. Throws `TypeError` or `RangeError` for bad
+ * options, and what a `headers` function throws; the system's errors are answered (404, 500, 503).
+ *
+ * Source: RFC 9110; `serveFile` of @std/http.
+ *
+ * @example One file, whatever is asked for
+ * ```ts no-eval
+ * import { serveFile } from "@zerocopy/sendfile/http";
+ *
+ * Deno.serve((request) => serveFile(request, "video.mp4", { maxAge: 3600 }));
+ * ```
+ */
+// deno-lint-ignore require-await -- async makes rejections of what bad options throw
+export async function serveFile(
+  request: Request,
+  path: string | URL,
+  options: ServeFileOptions = {},
+): Promise<Response> {
+  const rules = rulesOf(options);
+  const asked = askedOf(request);
+  const name = typeof path === "string" ? path : fromFileUrl(path);
+  return toResponse(answerPath(asked, rules, name), asked, rules);
+}
+
+/**
+ * Answers a request with a file below `fsRoot`, or with what a directory holds.
+ *
+ * What a client sends cannot lead out of `fsRoot`, not by symlinks either, nor to names that start with a dot. Throws
+ * as {@link serveFile} does.
+ *
+ * Source: RFC 9110; `serveDir` of @std/http, with its options but those that choose a hash for the ETag, which here is
+ * strong, of size and time of modification.
+ *
+ * @example A site, and an application where it has no file
+ * ```ts no-eval
+ * import { serveDir } from "@zerocopy/sendfile/http";
+ *
+ * Deno.serve((request) =>
+ *   serveDir(request, {
+ *     fsRoot: "public",
+ *     fallthrough: () => new Response("hello from the application"),
+ *   })
+ * );
+ * ```
+ */
+export async function serveDir(request: Request, options: ServeDirOptions = {}): Promise<Response> {
+  const rules = directoryRulesOf(options);
+  const { fsRoot = ".", quiet = false, fallthrough } = options;
+  const asked = askedOf(request);
+  const target = parseTarget(request.url, rules.urlRoot);
+  const promised = answerDirectory(asked, rules, fsRoot, target);
+  const answer = promised instanceof Promise ? await promised : promised;
+  const response = answer.missing && fallthrough
+    ? await fallthrough(request)
+    : toResponse(answer, asked, rules);
+  if (!quiet) console.log(requestLine(request, response.status, answer.problem));
+  return response;
+}
+
+function askedOf({ method, headers }: Request): Asked {
+  return { method, field: (name) => headers.get(name) };
+}
+
+/** The line of @std/http's file server. */
+function requestLine({ method, url }: Request, status: number, problem: string | undefined): string {
+  const time = new Date().toISOString();
+  const path = url.replace(/^https?:\/\/[^/?#]*/i, "").replace(/[?#].*/, "");
+  const line = `[${time.slice(0, 10)} ${time.slice(11, 19)}] [${method}] ${printable(path)} ${status}`;
+  return problem === undefined ? line : `${line} (${problem})`;
+}
