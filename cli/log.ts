@@ -5,15 +5,22 @@ import type { Sent } from "../http/node.ts";
 /** How requests are logged. `verbose`: the text with more of it. */
 export type LogFormat = "text" | "verbose" | "json" | "none";
 
-/** One line for the log about a response. `ms`: how long it took. */
+/** What is noted when a request comes: later its socket may be gone. */
+export interface Began {
+  /** By `performance.now()`. */
+  readonly at: number;
+  readonly client: string | undefined;
+}
+
+/** One line for the log about a response. */
 export function logLine(
   format: Exclude<LogFormat, "none">,
-  { method = "", url = "", headers, socket }: IncomingMessage,
+  { method = "", url = "", headers }: IncomingMessage,
   { status, bytes, way, problem }: Sent,
-  ms: number,
+  { at, client }: Began,
 ): string {
   const { range, "user-agent": agent } = headers;
-  const client = socket?.remoteAddress;
+  const ms = Number((performance.now() - at).toFixed(3));
   if (format === "json") {
     const time = new Date().toISOString();
     return JSON.stringify({

