@@ -120,7 +120,7 @@ export class Sending {
   #announce(): void {
     this.#announced = true;
     counters.sendfile.transfers++;
-    this.#transfer.options.onStart?.({ via: "sendfile" });
+    this.#transfer.announce({ via: "sendfile" });
   }
 
   #refused(result: number, syscall: "send" | "sendfile"): Outcome {
@@ -205,12 +205,12 @@ export class Sending {
 
 /** Sends the rest by read and write, or says that it was not wanted. */
 export async function byCopy(transfer: Transfer, reason: string): Promise<void> {
-  const { fallback = true, onStart } = transfer.options;
+  const { fallback = true } = transfer.options;
   transfer.source.size(); // throws where it is not a regular file
   if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
   counters.copy.transfers++;
   counters.reasons[reason] = (counters.reasons[reason] ?? 0) + 1;
   transfer.source.keep();
-  onStart?.({ via: "copy", reason });
+  transfer.announce({ via: "copy", reason });
   await copy(transfer);
 }

@@ -2,7 +2,7 @@ import { SendfileNotAvailableError } from "./errors.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
 import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./loop.ts";
-import { checkOptions, type SendfileOptions } from "./options.ts";
+import { checkOptions, type SendfileOptions, type SendfileStart } from "./options.ts";
 import { checkFile, openSource, type SendfileFile, type Source } from "./source.ts";
 import { type SendfileSocket, targetOf } from "./target.ts";
 import type { Target } from "./target/target.ts";
@@ -43,14 +43,28 @@ export function sendfile(
   file: SendfileFile,
   options: SendfileOptions = {},
 ): Promise<number> {
+  return send(socket, file, options);
+}
+
+/**
+ * {@link sendfile} for the rest of this package. `started` is told as `onStart` is, and is trusted to touch neither
+ * socket nor file: so no descriptor has to be duplicated for it, and a small file goes without any wait.
+ */
+export function send(
+  socket: SendfileSocket,
+  file: SendfileFile,
+  options: SendfileOptions,
+  started?: (start: SendfileStart) => void,
+): Promise<number> {
   try {
     const target = targetOf(socket);
     checkFile(file);
     checkOptions(options);
     return inTurn(socket, () => {
       options.signal?.throwIfAborted();
-      if (target.hold) return target.hold(async () => await begin(target, file, options));
-      return begin(target, file, options);
+      const start = () => begin(target, file, options, started);
+      if (!target.hold) return start();
+      return target.hold(start, options.onStart === undefined && options.onProgress === undefined);
     });
   } catch (error) {
     return Promise.reject(error);
@@ -74,9 +88,14 @@ function inTurn(socket: SendfileSocket, start: () => number | Promise<number>): 
 }
 
 /** Decides the way and goes it; a transfer that need not wait has come to its end on return. */
-function begin(target: Target, file: SendfileFile, options: SendfileOptions): number | Promise<number> {
+function begin(
+  target: Target,
+  file: SendfileFile,
+  options: SendfileOptions,
+  started?: (start: SendfileStart) => void,
+): number | Promise<number> {
   const way = choose(target, file, options.zeroCopy);
-  const transfer = openTransfer(target, way, options);
+  const transfer = openTransfer(target, way, options, started);
   if ("reason" in way) return settle(transfer, byCopy(transfer, way.reason));
   const sending = new Sending(transfer, way);
   let outcome: Outcome;
@@ -180,9 +199,14 @@ function hasDescriptor(source: Source): source is Way["source"] {
   return typeof source.descriptor === "number";
 }
 
-function openTransfer(target: Target, way: ReturnType<typeof choose>, options: SendfileOptions): Transfer {
+function openTransfer(
+  target: Target,
+  way: ReturnType<typeof choose>,
+  options: SendfileOptions,
+  started?: (start: SendfileStart) => void,
+): Transfer {
   try {
-    return new Transfer(target, way.source, options);
+    return new Transfer(target, way.source, options, started);
   } catch (error) {
     way.source.close();
     if ("socket" in way && way.socket.owned) way.libc.close(way.socket.fd);

@@ -1,5 +1,5 @@
 import { ConnectionClosedError, SendfileError, SendfileTimeoutError } from "./errors.ts";
-import type { SendfileOptions, Via } from "./options.ts";
+import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
 import type { Source } from "./source.ts";
 import { counters } from "./stats.ts";
 import type { Target } from "./target/target.ts";
@@ -60,11 +60,18 @@ export class Transfer {
   /** 0 where nothing depends on the clock, which would be asked for each small file. */
   readonly #began: number;
   #lastProgress: number;
+  readonly #started: ((start: SendfileStart) => void) | undefined;
   #stop: AbortController | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   #onAbort: (() => void) | undefined;
 
-  constructor(target: Target, source: Source, options: SendfileOptions) {
+  constructor(
+    target: Target,
+    source: Source,
+    options: SendfileOptions,
+    started?: (start: SendfileStart) => void,
+  ) {
+    this.#started = started;
     this.target = target;
     this.source = source;
     this.options = options;
@@ -106,6 +113,12 @@ export class Transfer {
   /** Whether code of the caller's runs in the middle of a step. */
   get callsBack(): boolean {
     return this.options.onStart !== undefined || this.options.onProgress !== undefined;
+  }
+
+  /** Says which way it goes from here on. */
+  announce(start: SendfileStart): void {
+    this.#started?.(start);
+    this.options.onStart?.(start);
   }
 
   /** Takes note of bytes of the file that have been sent. */

@@ -63,7 +63,8 @@ export async function sendFile(
   const rules = rulesOf(options);
   if (response.headersSent) throw new TypeError("the head of the response has been sent already");
   const name = typeof path === "string" ? path : fromFileUrl(path);
-  if (!response.socket) await inTurn(request, response);
+  const turn = inTurn(request, response);
+  if (turn) await turn;
   const asked = askedOf(request);
   return await deliver(response, answerPath(asked, rules, name), asked, rules);
 }
@@ -104,7 +105,8 @@ export function serveStatic(
     response: ServerResponse,
     next?: (error?: unknown) => void,
   ) => {
-    if (!response.socket) await inTurn(request, response);
+    const turn = inTurn(request, response);
+    if (turn) await turn;
     const asked = askedOf(request);
     const promised = answerDirectory(asked, rules, root, targetOf(request, rules.urlRoot));
     const answer = promised instanceof Promise ? await promised : promised;

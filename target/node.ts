@@ -13,6 +13,8 @@ export interface NodeSocketLike {
   readonly destroyed: boolean;
   readonly writable: boolean;
   readonly writableLength: number;
+  readonly writableCorked?: number;
+  readonly _writableState?: { readonly pendingcb?: number };
   readonly encrypted?: boolean;
   readonly localAddress?: string;
   readonly localPort?: number;
@@ -96,10 +98,25 @@ export class NodeSocket implements Target {
    * writing. So what was written before has gone, and what is written (or ended) meanwhile waits, as behind any
    * other write. A cork would not do: `end()` takes it off.
    */
-  hold(work: () => Promise<number>): Promise<number> {
+  hold(work: () => number | Promise<number>, quiet: boolean): number | Promise<number> {
+    if (!quiet || !this.#isIdle()) return this.#behind(work);
+    const running = work();
+    // What is written from here on waits.
+    return typeof running === "number" ? running : this.#behind(() => running, running);
+  }
+
+  /** Whether all that was written has left the runtime, so that there is nothing to wait for. */
+  #isIdle(): boolean {
+    const { connecting, destroyed, writable, writableLength, writableCorked, _writableState } = this.#socket;
+    return !connecting && !destroyed && writable && writableLength === 0 && writableCorked === 0 &&
+      _writableState?.pendingcb === 0 && !isBunHttp(this.#socket);
+  }
+
+  /** Runs `work` when the turn of an empty write comes, which ends with it. `running`: it has begun already. */
+  #behind(work: () => number | Promise<number>, running?: Promise<number>): Promise<number> {
     const socket = this.#socket;
     // A write after the end would be an 'error' event on the user's socket.
-    if (socket.destroyed || !socket.writable) return Promise.reject(socketClosed());
+    if (socket.destroyed || !socket.writable) return running ?? Promise.reject(socketClosed());
     const turn = Buffer.alloc(0);
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     const write = this.#write = socket._write;
@@ -122,7 +139,9 @@ export class NodeSocket implements Target {
     socket.write(turn, (error) => {
       if (!error) return;
       this.#release();
-      reject(socketClosed(error)); // before its turn came
+      // Before its turn came. What had begun before has its own end.
+      if (running) running.then(resolve, reject);
+      else reject(socketClosed(error));
     });
     return promise;
   }

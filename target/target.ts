@@ -20,9 +20,10 @@ export interface Target {
   write(bytes: Uint8Array, signal: AbortSignal): Promise<number>;
   /**
    * Present where the runtime buffers writes: runs `work` once all that was written before has left the runtime,
-   * and holds back what is written meanwhile.
+   * and holds back what is written meanwhile. `quiet`: no code of the caller's runs before `work` first waits; then it
+   * can run at once where nothing was written before.
    */
-  hold?(work: () => Promise<number>): Promise<number>;
+  hold?(work: () => number | Promise<number>, quiet: boolean): number | Promise<number>;
   /** Present where no error of `write` tells: whether the runtime still has the socket open. */
   isOpen?(): boolean;
   /** Whether the runtime holds bytes that come before. Present where it buffers writes. */

@@ -91,10 +91,34 @@ export class Client {
       fields.map((field) => [field.split(":")[0].toLowerCase(), field.slice(field.indexOf(":") + 2)]),
     );
     const status = Number(first.split(" ")[1]);
-    const empty = bodiless || status === 204 || status === 304;
-    assert(empty || /^\d+$/.test(headers["content-length"]), `no Content-Length: ${head}`);
-    const length = empty ? 0 : Number(headers["content-length"]);
-    return { status, head, headers, body: await this.#take(length) };
+    return {
+      status,
+      head,
+      headers,
+      body: await this.#body(head, headers, bodiless || [204, 304].includes(status)),
+    };
+  }
+
+  async #body(head: string, headers: Record<string, string>, empty: boolean): Promise<Buffer> {
+    if (empty) return Buffer.alloc(0);
+    const { "content-length": length, "transfer-encoding": coding } = headers;
+    if (coding === "chunked" && length === undefined) return Buffer.concat(await this.#chunked());
+    assert(coding === undefined && /^\d+$/.test(length), `not framed by a length: ${head}`);
+    return await this.#take(Number(length));
+  }
+
+  /** The chunks of a body, which must have neither extensions nor trailers. */
+  async #chunked(): Promise<Buffer[]> {
+    const chunks: Buffer[] = [];
+    while (true) {
+      let line = "";
+      while (!line.endsWith("\r\n")) line += (await this.#take(1)).toString("latin1");
+      assert(/^[0-9a-f]+\r\n$/i.test(line), `no size of a chunk: ${JSON.stringify(line)}`);
+      const chunk = await this.#take(parseInt(line, 16));
+      assertEquals((await this.#take(2)).toString("latin1"), "\r\n");
+      if (chunk.length === 0) return chunks;
+      chunks.push(chunk);
+    }
   }
 
   /** Waits for the first bytes, and reads no more. */

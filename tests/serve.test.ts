@@ -639,7 +639,7 @@ test(
       const children = () => childrenOf(server.child.pid!);
       const first = await until(() => children().length === 3 && children(), "three workers");
       const idle = first.map(socketsOf);
-    const busy = new Set<number>();
+      const busy = new Set<number>();
       for (let i = 0; i < 200 && busy.size < 2; i++) {
         const client = await Client.to(server.port);
         client.send(request("/1.bin"));

@@ -6,12 +6,12 @@ type ErrorClass<E extends Error> = abstract new (...args: any[]) => E;
 
 /** Fails unless `expr` is truthy. */
 export function assert(expr: unknown, msg = ""): asserts expr {
-  node.ok(expr, msg || undefined);
+  node.ok(expr, (msg || undefined) as string);
 }
 
 /** Fails unless both are deeply equal. */
 export function assertEquals<T>(actual: T, expected: T, msg?: string): void {
-  node.deepStrictEqual(actual, expected, msg);
+  node.deepStrictEqual(actual, expected, msg as string);
 }
 
 /** Fails unless `actual` holds `expected`. */

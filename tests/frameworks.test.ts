@@ -1,0 +1,210 @@
+/** Express and Fastify as they come from npm: the examples as they are, and middleware around them in this process. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { join, resolve } from "@std/path";
+// @ts-types="@types/compression"
+import compression from "compression";
+// @ts-types="@types/express"
+import express from "express";
+import fastify from "fastify";
+import { Buffer } from "node:buffer";
+import { type ChildProcess, spawn } from "node:child_process";
+import * as fs from "node:fs";
+import type * as net from "node:net";
+import process from "node:process";
+import { sendFile, type Sent, serveStatic } from "../http/node.ts";
+import { bytes, folder } from "./data.ts";
+import { isBun, test } from "./harness.ts";
+import { ask, assertSame, Client, request } from "./http_client.ts";
+import { until } from "./site.ts";
+
+const EXAMPLES = resolve(import.meta.dirname!, "../examples");
+const LARGE = Buffer.from(bytes(3 * 1024 * 1024 + 1));
+const TEXT = Buffer.from("some text, again and again. ".repeat(20_000));
+
+/** A folder with files, for the time of `body`. */
+async function withFiles(body: (root: string) => Promise<void>): Promise<void> {
+  const root = folder();
+  try {
+    fs.writeFileSync(join(root, "large.bin"), LARGE);
+    fs.writeFileSync(join(root, "text.txt"), TEXT);
+    fs.mkdirSync(join(root, "sub"));
+    fs.writeFileSync(join(root, "sub/index.html"), "<p>sub");
+    await body(root);
+  } finally {
+    fs.rmSync(root, { recursive: true });
+  }
+}
+
+class Example {
+  readonly child: ChildProcess;
+  output = "";
+  constructor(name: string, root: string) {
+    const flags = isBun ? [] : ["run", "-A", "--no-check", "--node-modules-dir=none"];
+    this.child = spawn(process.execPath, [...flags, join(EXAMPLES, name), root, "0"]);
+    for (const stream of [this.child.stdout!, this.child.stderr!]) {
+      stream.on("data", (chunk) => this.output += chunk);
+    }
+  }
+
+  async port(): Promise<number> {
+    return await until(
+      () => Number(/http:\/\/127\.0\.0\.1:(\d+)\//.exec(this.output)?.[1]) || undefined,
+      "the port",
+    );
+  }
+}
+
+for (const name of ["express", "fastify"]) {
+  test(`the ${name} example serves files by sendfile(2), and its own routes`, () =>
+    withFiles(async (root) => {
+      const example = new Example(`${name}.ts`, root);
+      try {
+        const port = await example.port();
+        const client = await Client.to(port);
+        client.send(request("/files/large.bin"), request("/files/sub/"), request("/"));
+        assertSame((await client.reply()).body, LARGE, "the file");
+        assertEquals(String((await client.reply()).body), "<p>sub");
+        assertEquals(String((await client.reply()).body), "hello");
+        client.close();
+        const own = fs.readFileSync(join(EXAMPLES, `${name}.ts`));
+        assertSame((await ask(port, "/this")).body, own, "the example itself");
+        const part = await ask(port, "/files/large.bin", { fields: "Range: bytes=-1000000\r\n" });
+        assertEquals(part.status, 206);
+        assertSame(part.body, LARGE.subarray(-1_000_000), "the range");
+        assertEquals((await ask(port, "/files/missing")).status, 404);
+        assertEquals((await ask(port, "/files/..%2f..%2fetc/passwd")).status, 404);
+        await until(() => /way: "sendfile"|way: "copy \(small\)"/.test(example.output), "the way");
+      } finally {
+        example.child.kill("SIGKILL");
+      }
+    }));
+}
+
+/** Runs `body` with an Express application on a port of its own. */
+async function withExpress(
+  app: express.Express,
+  body: (port: number) => Promise<void>,
+): Promise<void> {
+  const server = app.listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  try {
+    await body((server.address() as net.AddressInfo).port);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+test("Express: a mounted directory redirects to its own path, and lets others have what it has not", () =>
+  withFiles(async (root) => {
+    const app = express();
+    app.use("/a/b", serveStatic(root));
+    app.use("/closed", serveStatic(root, { fallthrough: false }));
+    app.use((_request, response) => void response.status(418).send("another"));
+    await withExpress(app, async (port) => {
+      assertEquals((await ask(port, "/a/b/sub?q=1")).headers.location, "/a/b/sub/?q=1");
+      assertEquals((await ask(port, "/a/b")).headers.location, "/a/b/");
+      assertEquals(String((await ask(port, "/a/b/sub/")).body), "<p>sub");
+      assertEquals((await ask(port, "/a/b/missing")).status, 418);
+      assertEquals((await ask(port, "/a/b/%")).status, 418);
+      const post = { method: "POST", fields: "Content-Length: 0\r\n" };
+      assertEquals((await ask(port, "/a/b/text.txt", post)).status, 418);
+      assertEquals((await ask(port, "/closed/missing")).status, 404);
+      assertEquals((await ask(port, "/closed/text.txt", post)).status, 405);
+    });
+  }));
+
+test("Express: what compresses gets the bytes to compress, and the head says so", () =>
+  withFiles(async (root) => {
+    const ways: string[] = [];
+    const app = express();
+    app.use(compression());
+    app.use(serveStatic(root, { onSent: ({ way }) => ways.push(way) }));
+    await withExpress(app, async (port) => {
+      const response = await fetch(`http://127.0.0.1:${port}/text.txt`, {
+        headers: { "Accept-Encoding": "gzip" },
+      });
+      assertEquals(response.headers.get("content-encoding"), "gzip");
+      assertSame(Buffer.from(await response.arrayBuffer()), TEXT, "the text");
+      assertSame((await ask(port, "/text.txt")).body, TEXT, "as it is");
+    });
+    assertEquals(ways, Array(2).fill("copy (the response is wrapped)"));
+  }));
+
+test("Express: fields that others have set are sent too, and the file's own take their place", () =>
+  withFiles(async (root) => {
+    const app = express();
+    app.use((_request, response, next) => {
+      response.setHeader("X-Before", "yes");
+      response.setHeader("Content-Type", "text/nonsense");
+      next();
+    });
+    app.use(serveStatic(root));
+    await withExpress(app, async (port) => {
+      const { headers } = await ask(port, "/large.bin");
+      assertEquals(headers["x-before"], "yes");
+      assertEquals(headers["content-type"], "application/octet-stream");
+    });
+  }));
+
+test("Express: an error in a headers function goes to the error handler", () =>
+  withFiles(async (root) => {
+    const app = express();
+    app.use(serveStatic(root, {
+      headers() {
+        throw new Error("no header today");
+      },
+    }));
+    const onError: express.ErrorRequestHandler = (error, _request, response, _next) => {
+      response.status(500).send(error.message);
+    };
+    app.use(onError);
+    await withExpress(app, async (port) => {
+      for (let i = 0; i < 3; i++) {
+        const { status, body } = await ask(port, "/large.bin");
+        assertEquals([status, String(body)], [500, "no header today"]);
+      }
+      assert(openFiles(root).length === 0, "descriptors are left");
+    });
+  }));
+
+function openFiles(root: string): string[] {
+  if (process.platform !== "linux") return [];
+  return fs.readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [fs.readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return []; // the folder's own, closed since
+    }
+  }).filter((path) => path.startsWith(root));
+}
+
+test("Express: sendFile refuses a response whose head has gone", () =>
+  withFiles(async (root) => {
+    const app = express();
+    app.get("/", async (request, response) => {
+      response.write("already");
+      const error = await sendFile(request, response, join(root, "text.txt")).catch((error) => error);
+      response.end(` ${error}`);
+    });
+    await withExpress(app, async (port) => {
+      const text = await (await fetch(`http://127.0.0.1:${port}/`)).text();
+      assertEquals(text, "already TypeError: the head of the response has been sent already");
+    });
+  }));
+
+test("Fastify: a request that is injected, without any socket, gets the file", () =>
+  withFiles(async (root) => {
+    const results: Sent[] = [];
+    const app = fastify();
+    app.get("/large", async (request, reply) => {
+      reply.hijack();
+      results.push(await sendFile(request.raw, reply.raw, join(root, "large.bin")));
+    });
+    const { statusCode, rawPayload } = await app.inject("/large");
+    assertEquals(statusCode, 200);
+    assertSame(rawPayload, LARGE, "the body");
+    await app.close();
+    assertEquals(results.length, 1);
+    assertStringIncludes(results[0].way, "copy (");
+  }));
