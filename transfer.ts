@@ -194,8 +194,8 @@ export class Transfer {
   async guard<T>(work: Promise<T>): Promise<T> {
     const { stop } = this;
     const timer = this.deadline();
-    const { promise: stopped, reject } = Promise.withResolvers<never>();
-    const onStop = () => reject(stop.reason);
+    let onStop = () => {};
+    const stopped = new Promise<never>((_, reject) => onStop = () => reject(stop.reason));
     stop.addEventListener("abort", onStop, { once: true });
     try {
       stop.throwIfAborted();
@@ -211,13 +211,15 @@ export class Transfer {
   async pause(): Promise<void> {
     const { ahead, stop } = this;
     if (ahead <= 0) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const wake = () => resolve();
-    const timer = setTimeout(wake, ahead);
-    stop.addEventListener("abort", wake, { once: true });
-    await promise;
-    clearTimeout(timer);
-    stop.removeEventListener("abort", wake);
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        stop.removeEventListener("abort", wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, ahead);
+      stop.addEventListener("abort", wake);
+    });
     stop.throwIfAborted();
     this.#lastProgress = performance.now(); // a pause is not a lack of progress
   }

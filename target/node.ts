@@ -118,7 +118,6 @@ export class NodeSocket implements Target {
     // A write after the end would be an 'error' event on the user's socket.
     if (socket.destroyed || !socket.writable) return running ?? Promise.reject(socketClosed());
     const turn = Buffer.alloc(0);
-    const { promise, resolve, reject } = Promise.withResolvers<number>();
     const write = this.#write = socket._write;
     const run = async () => {
       if (socket.connecting) await connected(socket);
@@ -126,24 +125,25 @@ export class NodeSocket implements Target {
       if (isBunHttp(socket)) await new Promise((resolve) => setImmediate(resolve));
       return work();
     };
-    // With _writev the stream would hand over several chunks at once, and the turn among them.
-    shadow(socket, "_writev", null);
-    shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: WriteCallback) => {
-      if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
-      // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
-      // Released before anybody hears of the end: the next transfer of this socket puts its own `_write` there.
-      const transfer = Promise.resolve().then(run).finally(() => this.#release());
-      transfer.then(() => callback(), () => callback());
-      transfer.then(resolve, reject);
+    return new Promise((resolve, reject) => {
+      // With _writev the stream would hand over several chunks at once, and the turn among them.
+      shadow(socket, "_writev", null);
+      shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: WriteCallback) => {
+        if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
+        // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
+        // Released before anybody hears of the end: the next transfer of this socket puts its own `_write` there.
+        const transfer = Promise.resolve().then(run).finally(() => this.#release());
+        transfer.then(() => callback(), () => callback());
+        transfer.then(resolve, reject);
+      });
+      socket.write(turn, (error) => {
+        if (!error) return;
+        this.#release();
+        // Before its turn came. What had begun before has its own end.
+        if (running) running.then(resolve, reject);
+        else reject(socketClosed(error));
+      });
     });
-    socket.write(turn, (error) => {
-      if (!error) return;
-      this.#release();
-      // Before its turn came. What had begun before has its own end.
-      if (running) running.then(resolve, reject);
-      else reject(socketClosed(error));
-    });
-    return promise;
   }
 
   #release(): void {
