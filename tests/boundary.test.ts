@@ -1,0 +1,134 @@
+/** The security boundary of all that serves a directory, where it is hardest: while somebody changes the directory. */
+import { assert, assertEquals } from "@std/assert";
+import { join } from "@std/path";
+import { spawn } from "node:child_process";
+import * as fs from "node:fs";
+import process from "node:process";
+import { replaceLibc } from "../ffi/load.ts";
+import { openInside, parseTarget } from "../http/paths.ts";
+import { folder } from "./data.ts";
+import { isBun, test } from "./harness.ts";
+
+/** Swaps the directory `swap` for a symlink that leads out, and back, until it is killed. */
+const SWAP = `import * as fs from "node:fs";
+const root = process.argv[2] + "/";
+console.log("going");
+for (;;) {
+  fs.renameSync(root + "swap", root + "good");
+  fs.renameSync(root + "evil", root + "swap");
+  fs.renameSync(root + "swap", root + "evil");
+  fs.renameSync(root + "good", root + "swap");
+}`;
+
+interface Site {
+  readonly base: string;
+  readonly root: string;
+}
+
+async function withSite(body: (site: Site) => Promise<void> | void): Promise<void> {
+  const base = fs.realpathSync(folder());
+  const root = join(base, "root");
+  try {
+    fs.mkdirSync(join(root, "swap"), { recursive: true });
+    fs.mkdirSync(join(base, "outside"));
+    fs.writeFileSync(join(root, "swap/file.txt"), "inside");
+    fs.writeFileSync(join(base, "outside/file.txt"), "SECRET");
+    fs.symlinkSync("../outside", join(root, "evil"));
+    await body({ base, root });
+  } finally {
+    fs.rmSync(base, { recursive: true });
+  }
+}
+
+/** What comes of an open, its file read and closed. */
+function read(root: string, ...names: string[]): string | number {
+  const found = openInside(root, names, false);
+  if (found.kind === "refusal") return found.status;
+  if (found.kind === "directory") return "directory";
+  try {
+    return fs.readFileSync(found.fd, "utf8");
+  } finally {
+    fs.closeSync(found.fd);
+  }
+}
+
+test(
+  "a symlink that is swapped in between any two steps is refused",
+  () =>
+    withSite(async ({ base, root }) => {
+      const script = join(base, "swap.mjs");
+      fs.writeFileSync(script, SWAP);
+      const flags = isBun ? [] : ["run", "-A", "--no-check"];
+      const child = spawn(process.execPath, [...flags, script, root]);
+      const ended = new Promise((resolve) => child.once("close", resolve));
+      try {
+        await new Promise((resolve) => child.stdout.once("data", resolve));
+        const seen: Record<string, number> = {};
+        for (let i = 0; i < 100_000 && !(seen.inside > 500 && seen[404] > 500); i++) {
+          const what = read(root, "swap", "file.txt");
+          seen[what] = (seen[what] ?? 0) + 1;
+        }
+        assert(seen.inside > 0 && seen[404] > 0, JSON.stringify(seen));
+        assertEquals(Object.keys(seen).sort(), ["404", "inside"]);
+      } finally {
+        child.kill("SIGKILL");
+        await ended;
+      }
+    }),
+  { skip: process.platform === "linux" ? undefined : "only Linux tells the path of a descriptor" },
+);
+
+for (
+  const [way, reason] of [["by the descriptor", undefined], ["by the path", "off, for this test"]] as const
+) {
+  test(`what leads out of the root is refused ${way}`, () =>
+    withSite(({ base, root }) => {
+      replaceLibc(reason);
+      try {
+        fs.symlinkSync("swap/file.txt", join(root, "in.txt"));
+        fs.symlinkSync("../outside/file.txt", join(root, "out.txt"));
+        fs.symlinkSync("..", join(root, "up"));
+        fs.symlinkSync("swap", join(root, "also"));
+        fs.symlinkSync("/proc/self/root", join(root, "slash"));
+        fs.mkdirSync(join(base, "root-beside"));
+        fs.writeFileSync(join(base, "root-beside/file.txt"), "SECRET");
+        fs.symlinkSync("../root-beside", join(root, "beside"));
+        assertEquals(read(root, "swap", "file.txt"), "inside");
+        assertEquals(read(root, "in.txt"), "inside");
+        assertEquals(read(root, "also", "file.txt"), "inside");
+        assertEquals(read(root), "directory");
+        assertEquals(read(root, "also"), "directory");
+        const outside = [["out.txt"], ["up"], ["evil"], ["evil", "file.txt"], ["up", "outside", "file.txt"]];
+        outside.push(["slash", "etc", "passwd"], ["beside"], ["beside", "file.txt"]);
+        for (const names of outside) assertEquals(read(root, ...names), 404, names.join("/"));
+      } finally {
+        replaceLibc(undefined);
+      }
+    }));
+}
+
+test("names that could climb are refused before anything is opened", () => {
+  const names = ["", ".", "..", "a/b", "a\\b", "..\\x", "/etc/passwd", ".hidden", "a\0b"];
+  // A root that is not there: whatever is opened below it would be 404 as well, so "/" is the root here.
+  for (const name of names) assertEquals(read("/", name, "etc", "passwd"), 404, JSON.stringify(name));
+  assertEquals(read("/", "etc", "..", "etc", "passwd"), 404);
+  assert(String(read("/", "etc", "passwd")).includes("root"));
+});
+
+test("a target is decoded once, name by name", () => {
+  const names = (target: string, root: string[] = []) => {
+    const parsed = parseTarget(target, root);
+    return parsed.kind === "target" ? parsed.names : parsed.status;
+  };
+  assertEquals(names("/a%20b/c%252e?x=/../#f"), ["a b", "c%2e"]);
+  assertEquals(names("/%2e%2e/%2F"), ["..", "/"]); // which the boundary refuses
+  assertEquals(names("http://host/a/"), ["a"]);
+  assertEquals(names("http://host"), []);
+  assertEquals(names("/static/a", ["static"]), ["a"]);
+  assertEquals(names("/%73tatic/a", ["static"]), ["a"]);
+  assertEquals(names("/statics/a", ["static"]), 404);
+  assertEquals(names("*"), 400);
+  for (const bad of ["/%", "/%zz", "/%00", "/%ff", "/%c0%ae", "/%ed%a0%80"]) {
+    assertEquals(names(bad), 400, bad);
+  }
+});
