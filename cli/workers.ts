@@ -24,6 +24,7 @@ export function work({ listen, stop }: Work): void {
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {});
   const tell = (report: Report) => process.send!(report);
   process.on("disconnect", () => process.exit(1));
+  if (!process.connected) process.exit(1); // it ended before this one had begun
   process.on("message", (order: Order) => {
     if ("stop" in order) stop().then(() => process.exit(0));
     else listen(order.listen).then((port) => tell({ port }), ({ message }) => tell({ failed: message }));

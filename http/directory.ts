@@ -78,9 +78,10 @@ function withEnding(names: readonly string[], ending: string): string[] {
   return [...names.slice(0, -1), names.at(-1) + ending];
 }
 
-/** The path of the directory, which starts with one slash: two would be another host's URL. */
+/** The path of the directory, without `.`; it starts with one slash, as two would be another host's URL. */
 function withSlash({ path, query }: Target): string {
-  return `${path.replace(/^[/\\]+/, "/")}/${query}`;
+  const plain = path.replace(/\/(?:\.|%2e)(?=\/|$)/gi, "").replace(/^[/\\]+/, "/");
+  return `${plain}/${query}`;
 }
 
 /** Whether a missing path is one of an application's own: no dot in its last name, and HTML is taken for it. */

@@ -66,7 +66,7 @@ export async function sendFile(
   const turn = inTurn(request, response);
   if (turn) await turn;
   const asked = askedOf(request);
-  return await deliver(response, answerPath(asked, rules, name), asked, rules);
+  return await deliver(request, response, answerPath(asked, rules, name), asked, rules);
 }
 
 /**
@@ -111,7 +111,7 @@ export function serveStatic(
     const promised = answerDirectory(asked, rules, root, targetOf(request, rules.urlRoot));
     const answer = promised instanceof Promise ? await promised : promised;
     if (answer.missing && fallthrough && next) return next();
-    const sent = await deliver(response, answer, asked, rules);
+    const sent = await deliver(request, response, answer, asked, rules);
     onSent?.(sent, request);
   };
   return (request, response, next) => {

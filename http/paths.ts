@@ -25,13 +25,14 @@ export function parseTarget(target: string, urlRoot: readonly string[] = []): Ta
   const [, path, query = ""] = TARGET.exec(target)!;
   const [first, ...parts] = (path || "/").split("/");
   if (first !== "") return BAD_REQUEST;
-  const slash = parts.at(-1) === "";
-  if (slash) parts.pop();
+  const slash = /(?:^|\/)\.?$/.test(path);
+  if (parts.at(-1) === "") parts.pop();
   const names: string[] = [];
   for (const part of parts) {
     const name = decode(part);
     if (name === undefined) return BAD_REQUEST;
-    names.push(name);
+    // RFC 3986, 5.2.4; apt asks for /./Packages.
+    if (name !== ".") names.push(name);
   }
   if (urlRoot.some((name, i) => names[i] !== name)) return NOT_FOUND;
   return { kind: "target", path: path || "/", names: names.slice(urlRoot.length), slash, query };

@@ -26,26 +26,37 @@ let scratch: Uint8Array<ArrayBuffer> | undefined;
 export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response {
   const { status, headers, body } = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
   if (!isFileBody(body)) {
-    // Bun.serve leaves it out of its answers to HEAD, and an origin server must send it (RFC 9110, 6.6.1).
-    if (bun && asked.method === "HEAD") headers["Date"] = new Date().toUTCString();
+    if (bun && asked.method === "HEAD") addToHead(headers);
     return new Response(body, { status, headers: toInit(headers) });
   }
   const { rateLimit } = rules;
-  // A 200 with a Bun.file body becomes a 206 where Bun.serve sees a Range, whatever the handler made of that.
-  const native = rateLimit === undefined && !(bun && status === 200 && asked.field("range"));
-  const stream = native && nativeBody(body, headers) || streamOf(new Chunks(body, rateLimit));
-  return new Response(stream, { status, headers: toInit(headers) });
+  const native = rateLimit === undefined ? nativeBody(body, headers, status) : undefined;
+  return new Response(native ?? streamOf(new Chunks(body, rateLimit)), { status, headers: toInit(headers) });
 }
 
+/** What Bun.serve sends with a GET and not with the same HEAD. */
+function addToHead(headers: Fields): void {
+  headers["Date"] = new Date().toUTCString(); // an origin server must send it: RFC 9110, 6.6.1
+  if ("ETag" in headers && Number(headers["Content-Length"]) > SMALL) {
+    headers["Content-Disposition"] ??= "inline";
+  }
+}
+
+/**
+ * A 200 with a whole Bun.file becomes a 206 where Bun.serve sees a Range, whatever the handler made of that. A slice
+ * that ends behind the file's end is sent as it is, to that end.
+ */
+const BEYOND = 2 ** 50;
+
 /** The body that the runtime itself sends, where that is exactly what is promised; then the file is closed. */
-function nativeBody({ file, parts }: FileBody, headers: Fields): BodyInit | undefined {
+function nativeBody({ file, parts }: FileBody, headers: Fields, status: number): BodyInit | undefined {
   const [{ offset, count }] = parts;
   if (parts.length > 1) return undefined;
   if (bun) {
     fs.closeSync(file.fd);
     // Without the field Bun adds `filename=`.
     headers["Content-Disposition"] ??= "inline";
-    return bun.file(file.real).slice(offset, offset + count);
+    return bun.file(file.real).slice(offset, status === 200 ? BEYOND : offset + count);
   }
   // Deno's goes on to the end of the file.
   if (!isDeno || offset + count !== file.size) return undefined;

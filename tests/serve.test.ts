@@ -116,7 +116,7 @@ test("serve cuts off who asks for thousands of answers at once", () =>
     await client.rest();
     client.close();
     assertEquals((await ask(port, "/1.bin")).status, 200);
-  }), { only: "deno" });
+  }));
 
 test("serve ends the connection after Connection: close and after HTTP/1.0", () =>
   serving(async ({ port }, site) => {
@@ -253,7 +253,8 @@ test("serve never redirects to another host", () =>
     targets.push("http://test//evil.example", "http://x@evil.example//evil.example");
     for (const target of targets) {
       const { status, headers } = await ask(port, target);
-      assert(status === 404 && headers.location === undefined, `${target}: ${headers.location}`);
+      const inside = target.startsWith("/./") && headers.location === "/evil.example/";
+      assert(inside || (status === 404 && headers.location === undefined), `${target}: ${headers.location}`);
     }
   }));
 

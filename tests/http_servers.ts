@@ -1,0 +1,130 @@
+/** The kinds of HTTP server that this runtime has, in this process and behind one type. */
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { serveDir, type ServeDirectoryOptions, serveFile } from "../http/mod.ts";
+import { sendFile, serveStatic } from "../http/node.ts";
+import { isBun } from "./harness.ts";
+
+export type Options = ServeDirectoryOptions;
+
+/** What is served: all below a directory, or one file whatever the URL says. */
+export type Subject = { root: string } | { file: string };
+
+export interface Running {
+  readonly name: string;
+  readonly port: number;
+  /** What handlers have thrown. */
+  readonly errors: unknown[];
+  /** Also ends the connections. */
+  close(): Promise<void>;
+}
+
+/** A kind of server. */
+export interface Kind {
+  readonly name: "Deno.serve" | "Bun.serve" | "node:http";
+  start(subject: Subject, options?: Options): Promise<Running>;
+}
+
+type NodeListener = (request: IncomingMessage, response: ServerResponse) => unknown;
+
+/** A node:http server with a listener of the test's own. */
+export async function startNode(listener: NodeListener): Promise<Running> {
+  const errors: unknown[] = [];
+  const server = createServer(async (request, response) => {
+    try {
+      await listener(request, response);
+    } catch (error) {
+      errors.push(error);
+      response.destroy();
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    name: "node:http",
+    port: (server.address() as AddressInfo).port,
+    errors,
+    close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      return closed;
+    },
+  };
+}
+
+const nodeHttp: Kind = {
+  name: "node:http",
+  start(subject, options = {}) {
+    if ("root" in subject) return startNode(serveStatic(subject.root, options));
+    return startNode((request, response) => sendFile(request, response, subject.file, options));
+  },
+};
+
+function fetchHandler(subject: Subject, options: Options = {}): (request: Request) => Promise<Response> {
+  if ("file" in subject) return (request) => serveFile(request, subject.file, options);
+  const all = { ...options, fsRoot: subject.root, quiet: true };
+  return (request) => serveDir(request, all);
+}
+
+const FAILED = { status: 500, headers: { "Content-Length": "0" } };
+
+const denoServe: Kind = {
+  name: "Deno.serve",
+  start(subject, options) {
+    const errors: unknown[] = [];
+    const ending = new AbortController();
+    const server = Deno.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      signal: ending.signal,
+      onListen() {},
+      onError(error) {
+        errors.push(error);
+        return new Response(null, FAILED);
+      },
+    }, fetchHandler(subject, options));
+    return Promise.resolve({
+      name: "Deno.serve",
+      port: server.addr.port,
+      errors,
+      close() {
+        ending.abort();
+        return server.finished;
+      },
+    });
+  },
+};
+
+interface BunGlobal {
+  serve(options: {
+    hostname: string;
+    port: number;
+    development: boolean;
+    fetch(request: Request): Promise<Response>;
+    error(error: unknown): Response;
+  }): { readonly port: number; stop(closeConnections: boolean): Promise<void> };
+}
+
+const bunServe: Kind = {
+  name: "Bun.serve",
+  start(subject, options) {
+    const errors: unknown[] = [];
+    const server = (globalThis as unknown as { Bun: BunGlobal }).Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      development: false,
+      fetch: fetchHandler(subject, options),
+      error(error) {
+        errors.push(error);
+        return new Response(null, FAILED);
+      },
+    });
+    return Promise.resolve({
+      name: "Bun.serve",
+      port: server.port,
+      errors,
+      close: () => server.stop(true),
+    });
+  },
+};
+
+export const KINDS: readonly Kind[] = [isBun ? bunServe : denoServe, nodeHttp];
