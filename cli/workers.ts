@@ -32,6 +32,17 @@ export function work({ listen, stop }: Work): void {
   tell({ ready: true });
 }
 
+function fork(): Worker {
+  try {
+    return cluster.fork();
+  } catch (error) {
+    throw new Failure(
+      `workers need permission to run processes and to read the environment: ${(error as Error).message}`,
+      1,
+    );
+  }
+}
+
 /** Processes that serve one port together. A worker that dies is replaced. */
 export class Workers {
   readonly #workers = new Set<Worker>();
@@ -48,8 +59,9 @@ export class Workers {
     return found;
   }
 
-  #start(): Promise<number> {
-    const worker = cluster.fork();
+  // deno-lint-ignore require-await -- makes a rejection of what fork throws
+  async #start(): Promise<number> {
+    const worker = fork();
     this.#workers.add(worker);
     return new Promise((resolve, reject) => {
       let listening = false;

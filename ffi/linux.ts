@@ -15,6 +15,7 @@ const SO_COOKIE = 57;
 const cookieOut = new BigUint64Array(1);
 const lengthOut = new Uint32Array(1);
 
+const LINKS = text.encode("/proc/self/fd\0");
 const PATH_MAX = 4096;
 const pathBytes = new Uint8Array(PATH_MAX);
 
@@ -25,6 +26,7 @@ const O_CLOEXEC = 0x80000;
 export function linux(arch: "x64" | "arm64"): System {
   // asm/unistd.h and asm/stat.h
   const SYS_fstat = arch === "x64" ? 5 : 80;
+  let links: number | undefined;
   const modeAt = arch === "x64" ? 24 : 16;
   const triplet = arch === "x64" ? "x86_64-linux-gnu" : "aarch64-linux-gnu";
   const musl = arch === "x64" ? "x86_64" : "aarch64";
@@ -52,8 +54,8 @@ export function linux(arch: "x64" | "arm64"): System {
       fstat: { name: "syscall", args: ["usize", "i32", "buffer"], returns: "i32" },
       /** int fcntl(int fd, int cmd, ... arg): on these two ABIs a variadic argument goes where any other goes */
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
-      /** ssize_t readlink(const char *pathname, char *buf, size_t bufsiz) */
-      readlink: { args: ["buffer", "buffer", "usize"], returns: "i32" },
+      /** ssize_t readlinkat(int dirfd, const char *pathname, char *buf, size_t bufsiz) */
+      readlinkat: { args: ["i32", "buffer", "buffer", "usize"], returns: "i32" },
       /** int open(const char *pathname, int flags) */
       open: { args: ["buffer", "i32"], returns: "i32" },
     },
@@ -108,7 +110,9 @@ export function linux(arch: "x64" | "arm64"): System {
       return result;
     },
     path({ call, wide }, fd) {
-      const length = call.readlink(text.encode(`/proc/self/fd/${fd}\0`), pathBytes, wide(PATH_MAX));
+      // Open for good: from there the way is 2.3 µs, from / it is 3.8.
+      links ??= call.open(LINKS, O_CLOEXEC);
+      const length = call.readlinkat(links, text.encode(`${fd}\0`), pathBytes, wide(PATH_MAX));
       return length < 0 || length === PATH_MAX ? undefined : utf8.decode(pathBytes.subarray(0, length));
     },
     sendfile({ call, wide }, out, file, offset, count) {

@@ -225,9 +225,11 @@ function rangesOf({ method, field }: Asked, validators: Validators, size: number
 function whole(headers: Fields, type: Fields, file: OpenFile): Answer {
   const { size } = file;
   const part = { header: "", offset: 0, count: size };
+  Object.assign(headers, type);
+  headers["Content-Length"] = String(size);
   return {
     status: 200,
-    headers: { ...headers, ...type, "Content-Length": String(size) },
+    headers,
     body: size === 0 ? "" : { file, parts: [part], trailer: "", length: size },
   };
 }

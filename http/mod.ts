@@ -21,6 +21,9 @@ import { toResponse } from "./response.ts";
 
 export type { FileInfo, ServeDirectoryOptions, ServeFileOptions };
 
+/** The same object each time: what options come to is remembered by it. */
+const NONE = {};
+
 /** Options of {@link serveDir}. */
 export interface ServeDirOptions extends ServeDirectoryOptions {
   /** The directory to serve. @default "." */
@@ -55,7 +58,7 @@ export interface ServeDirOptions extends ServeDirectoryOptions {
 export async function serveFile(
   request: Request,
   path: string | URL,
-  options: ServeFileOptions = {},
+  options: ServeFileOptions = NONE,
 ): Promise<Response> {
   const rules = rulesOf(options);
   const asked = askedOf(request);
@@ -84,7 +87,7 @@ export async function serveFile(
  * );
  * ```
  */
-export async function serveDir(request: Request, options: ServeDirOptions = {}): Promise<Response> {
+export async function serveDir(request: Request, options: ServeDirOptions = NONE): Promise<Response> {
   const rules = directoryRulesOf(options);
   const { fsRoot = ".", quiet = false, fallthrough } = options;
   const asked = askedOf(request);

@@ -21,6 +21,9 @@ import { parseTarget } from "./paths.ts";
 
 export type { FileInfo, Sent, ServeDirectoryOptions, ServeFileOptions };
 
+/** The same object each time: what options come to is remembered by it. */
+const NONE = {};
+
 /** Options of {@link serveStatic}. */
 export interface ServeStaticOptions extends ServeDirectoryOptions {
   /**
@@ -58,7 +61,7 @@ export async function sendFile(
   request: IncomingMessage,
   response: ServerResponse,
   path: string | URL,
-  options: ServeFileOptions = {},
+  options: ServeFileOptions = NONE,
 ): Promise<Sent> {
   const rules = rulesOf(options);
   if (response.headersSent) throw new TypeError("the head of the response has been sent already");

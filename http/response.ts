@@ -14,8 +14,8 @@ const bun = (globalThis as { Bun?: BunGlobal }).Bun;
 const isDeno = "Deno" in globalThis;
 
 /**
- * Bodies up to so many bytes are read at once and sent as bytes: one system call in place of a stream. Measured on
- * Deno.serve: 16 KiB TODO; on Bun.serve
+ * Bodies up to so many bytes are read at once and sent as bytes. CPU time for a response, as bytes and as the runtime's
+ * own file body (measured): Deno 32 and 48 µs at 16 KiB, 70 and 52 at 32; Bun 34 and 41 at 64 KiB, 59 and 58 at 128.
  */
 const SMALL = bun ? 128 * 1024 : 16 * 1024;
 
