@@ -814,3 +814,38 @@ test("apt-get resumes a package of which it has a part", () =>
     assertPackages(archives, site);
     assertEquals(await answered(server, target, 206), { status: 206, bytes: content.length - MIB });
   }), { skip: noApt });
+
+test(
+  "curl gets what the files hold, many on one connection",
+  () =>
+    serving(async ({ port }, { base, files }) => {
+      const urls = [...files.keys()].flatMap((target) => [`http://127.0.0.1:${port}${target}`, "-o", "-"]);
+      const { stdout, code } = await run(base, "curl", ["-sSf", ...urls]);
+      assertEquals(code, 0);
+      assertEquals(sha256(stdout), sha256(Buffer.concat([...files.values()])));
+    }),
+  { skip: missing("curl") },
+);
+
+const STYLED_PAGE = `<!doctype html>
+<link rel="stylesheet" href="style.css">
+<p id="p">not yet</p><img id="i" src="dot.png">
+<script src="script.js"></script>`;
+
+const PAGE_SCRIPT = `addEventListener("load", () => {
+  const color = getComputedStyle(document.querySelector("p")).color;
+  document.querySelector("p").textContent = "color " + color + ", image " + document.images[0].naturalWidth;
+});`;
+
+const DOT =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+test("chromium shows a page with its style, script and image", () =>
+  serving(async ({ port }, site) => {
+    site.add("page/index.html", STYLED_PAGE);
+    site.add("page/style.css", `p { color: rgb(1, 2, 3) } /* ${"x".repeat(MIB)} */`);
+    site.add("page/script.js", PAGE_SCRIPT);
+    site.add("page/dot.png", Buffer.from(DOT, "base64"));
+    const dom = await chromium(site, "--dump-dom", `http://127.0.0.1:${port}/page`);
+    assertStringIncludes(dom, "color rgb(1, 2, 3), image 1");
+  }), { skip: missing("chromium") });

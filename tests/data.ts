@@ -97,3 +97,11 @@ export function descriptors(): string[] {
     }
   });
 }
+
+/** Paths below `directory` that this process has open; none where there is no /proc to tell. */
+export function openBelow(directory: string): string[] {
+  if (!fs.existsSync("/proc/self/fd")) return [];
+  return descriptors().map((text) => text.slice(text.indexOf(" ") + 1)).filter((path) =>
+    path.startsWith(directory)
+  );
+}

@@ -12,7 +12,7 @@ import * as fs from "node:fs";
 import type * as net from "node:net";
 import process from "node:process";
 import { sendFile, type Sent, serveStatic } from "../http/node.ts";
-import { bytes, folder } from "./data.ts";
+import { bytes, folder, openBelow } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 import { ask, assertSame, Client, request } from "./http_client.ts";
 import { until } from "./site.ts";
@@ -164,20 +164,9 @@ test("Express: an error in a headers function goes to the error handler", () =>
         const { status, body } = await ask(port, "/large.bin");
         assertEquals([status, String(body)], [500, "no header today"]);
       }
-      assert(openFiles(root).length === 0, "descriptors are left");
+      assert(openBelow(root).length === 0, "descriptors are left");
     });
   }));
-
-function openFiles(root: string): string[] {
-  if (process.platform !== "linux") return [];
-  return fs.readdirSync("/proc/self/fd").flatMap((fd) => {
-    try {
-      return [fs.readlinkSync(`/proc/self/fd/${fd}`)];
-    } catch {
-      return []; // the folder's own, closed since
-    }
-  }).filter((path) => path.startsWith(root));
-}
 
 test("Express: sendFile refuses a response whose head has gone", () =>
   withFiles(async (root) => {

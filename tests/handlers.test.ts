@@ -2,13 +2,13 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import * as fs from "node:fs";
-import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { replaceLibc } from "../ffi/load.ts";
 import { serveDir, serveFile } from "../http/mod.ts";
 import { serveStatic } from "../http/node.ts";
-import { assertBytes, bytes, folder, until } from "./data.ts";
+import { assertBytes, bytes, folder, openBelow, until } from "./data.ts";
 import { test } from "./harness.ts";
+import { noProc } from "./site.ts";
 
 const SIZES = { "none.bin": 0, "small.bin": 1000, "middle.bin": 100_000, "large.bin": 3_000_000 };
 
@@ -30,19 +30,6 @@ function get(path: string, headers: HeadersInit = {}, method = "GET"): Request {
 async function bodyOf(response: Response): Promise<Uint8Array> {
   return new Uint8Array(await response.arrayBuffer());
 }
-
-/** Descriptors of files below `root`. */
-function open(root: string): string[] {
-  return fs.readdirSync("/proc/self/fd").flatMap((fd) => {
-    try {
-      return [fs.readlinkSync(`/proc/self/fd/${fd}`)];
-    } catch {
-      return []; // the folder's own, closed since
-    }
-  }).filter((path) => path.startsWith(root));
-}
-
-const noProc = process.platform === "linux" ? undefined : "no /proc";
 
 test("serveFile gives a plain Request the file, a range, several, and a head", () =>
   withFiles(async (root) => {
@@ -80,7 +67,7 @@ test(
           await begun.cancel();
         }
       }
-      await until("every file is closed", () => open(root).length === 0);
+      await until("every file is closed", () => openBelow(root).length === 0);
     }),
   { skip: noProc },
 );
@@ -99,7 +86,7 @@ test("what a head alone answers leaves no file open", () =>
         },
       })
     );
-    assertEquals(open(root), []);
+    assertEquals(openBelow(root), []);
   }), { skip: noProc });
 
 test(
@@ -116,7 +103,7 @@ test(
           while (!(await reader.read()).done);
         });
       }
-      assertEquals(open(root), []);
+      assertEquals(openBelow(root), []);
     }),
   { skip: noProc },
 );

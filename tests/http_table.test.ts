@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import process from "node:process";
 import { serveDir, serveFile } from "../http/mod.ts";
 import { sendFile, serveStatic } from "../http/node.ts";
-import { bytes } from "./data.ts";
+import { bytes, openBelow } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 import {
   ask,
@@ -22,7 +22,7 @@ import {
   type Span,
 } from "./http_client.ts";
 import { type Kind, KINDS, type Options, type Running, startNode } from "./http_servers.ts";
-import { MIB, missing, noProc, until } from "./site.ts";
+import { MIB, missing, until } from "./site.ts";
 
 /** One for each way of a body: within the head's packet, in memory, by sendfile(2) on every server that has it. */
 const SIZES = [10, 100_000, 3 * MIB] as const;
@@ -119,14 +119,7 @@ class Place {
 
   /** Files below the root that this process has open. */
   held(): string[] {
-    if (noProc) return [];
-    return fs.readdirSync("/proc/self/fd").map((fd) => {
-      try {
-        return fs.readlinkSync(`/proc/self/fd/${fd}`);
-      } catch {
-        return ""; // closed meanwhile
-      }
-    }).filter((path) => path.startsWith(this.root));
+    return openBelow(this.root);
   }
 }
 

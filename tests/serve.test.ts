@@ -1,8 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join, resolve } from "@std/path";
-import { Buffer } from "node:buffer";
-import { spawn, spawnSync } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
@@ -10,7 +9,7 @@ import process from "node:process";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { contentType } from "../http/types.ts";
 import { isBun, test } from "./harness.ts";
-import { ask, assertSame, Client, DEADLINE, request } from "./http_client.ts";
+import { ask, assertSame, Client, request } from "./http_client.ts";
 import { CLI, MIB, missing, noProc, Server, serving, SIZES, until } from "./site.ts";
 
 const LARGE = `/${20 * MIB}.bin`;
@@ -424,54 +423,6 @@ test("serve copies without --allow-ffi, says so and asks nobody", () =>
     await server.line(/^GET \/20971520\.bin 200 20971520 copy \(no permission: run with --allow-ffi/);
   }, { permissions: ["--no-prompt", "--allow-net", "--allow-read", "--allow-env"] }), { only: "deno" });
 
-test("serve gives curl what the files hold", () =>
-  serving(async ({ port }, site) => {
-    const urls = [...site.files.keys()].flatMap((target) => [`http://127.0.0.1:${port}${target}`, "-o", "-"]);
-    const { stdout, code } = await run("curl", ["-sSf", ...urls]);
-    assertEquals(code, 0);
-    assertEquals(sha256(stdout), sha256(Buffer.concat([...site.files.values()])));
-  }), { skip: missing("curl") });
-
-function sha256(bytes: Buffer): string {
-  return createHash("sha256").update(bytes).digest("hex");
-}
-
-async function run(command: string, args: string[]): Promise<{ stdout: Buffer; code: number | null }> {
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "ignore"] });
-  const chunks: Buffer[] = [];
-  child.stdout.on("data", (chunk) => chunks.push(chunk));
-  const timer = setTimeout(() => child.kill("SIGKILL"), 2 * DEADLINE);
-  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
-  clearTimeout(timer);
-  return { stdout: Buffer.concat(chunks), code };
-}
-
-const PAGE = `<!doctype html>
-<link rel="stylesheet" href="style.css">
-<p id="p">not yet</p><img id="i" src="dot.png">
-<script src="script.js"></script>`;
-
-const SCRIPT = `addEventListener("load", () => {
-  const color = getComputedStyle(document.querySelector("p")).color;
-  document.querySelector("p").textContent = "color " + color + ", image " + document.images[0].naturalWidth;
-});`;
-
-const DOT =
-  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-
-test("serve shows chromium a page with its style, script and image", () =>
-  serving(async ({ port }, site) => {
-    site.add("page/index.html", PAGE);
-    site.add("page/style.css", `p { color: rgb(1, 2, 3) } /* ${"x".repeat(MIB)} */`);
-    site.add("page/script.js", SCRIPT);
-    site.add("page/dot.png", Buffer.from(DOT, "base64"));
-    const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
-    flags.push("--disable-background-networking", "--disable-component-update", "--disable-sync");
-    flags.push(`--user-data-dir=${join(site.base, "profile")}`, "--dump-dom");
-    const { stdout } = await run("chromium", [...flags, `http://127.0.0.1:${port}/page`]);
-    assertStringIncludes(String(stdout), "color rgb(1, 2, 3), image 1");
-  }), { skip: missing("chromium") });
-
 test("serve lets the body's bytes go by sendfile(2)", async () => {
   const trace = join(fs.mkdtempSync(join(tmpdir(), "strace-")), "trace");
   const calls = "trace=sendfile,write,writev,sendto,sendmsg,splice";
@@ -493,7 +444,7 @@ test("serve lets the body's bytes go by sendfile(2)", async () => {
   } finally {
     fs.rmSync(resolve(trace, ".."), { recursive: true });
   }
-}, { only: "deno", skip: missing("strace") });
+}, { skip: missing("strace") });
 
 const usage: [string, string[], number, RegExp][] = [
   ["an unknown flag", ["--nonsense"], 2, /^error: Unknown option '--nonsense' \(see --help\)\n$/],
