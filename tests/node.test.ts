@@ -43,7 +43,7 @@ test("Node.js streams: whole files, ranges, pipelined, and says why it is no sen
       assertEquals((await ask(port, "/large.bin", { fields: `If-None-Match: ${tag}\r\n` })).status, 304);
       assertEquals(
         new Set(output.match(/^way .*$/gm)),
-        new Set(["way copy (this runtime has no FFI)", "way -"]),
+        new Set(["way copy (this runtime has no FFI)", "way copy (small)", "way -"]),
       );
     } finally {
       child.kill("SIGKILL");
