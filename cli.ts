@@ -1,3 +1,4 @@
+#!/usr/bin/env bun
 /**
  * A static file server: `deno run -A jsr:@zerocopy/sendfile/cli [DIR]`, `deno task serve [DIR]` or `bun cli.ts [DIR]`.
  *
