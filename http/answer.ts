@@ -85,6 +85,13 @@ function fieldsOf({ fields }: Rules): Fields {
   return headers;
 }
 
+/** What both `Vary` fields say. */
+export function mergeVary(ours: string, others: string): string {
+  return others.includes("*") || others.toLowerCase().includes(ours.toLowerCase())
+    ? others
+    : `${others}, ${ours}`;
+}
+
 /** Puts a caller's field in, beside others of its name. */
 function add(headers: Fields, name: string, value: string): void {
   const present = headers[name];
@@ -185,6 +192,7 @@ function tagOf({ size, seconds, nanoseconds }: OpenFile, encoding: Encoding | un
 function override(rules: Rules, path: string, file: OpenFile, headers: Fields, type: Fields): void {
   const fields = mergeFields(rules.fields, rules.headers ? callersFields(rules.headers, path, file) : []);
   const replaced = new Set(fields.map(([name]) => name.toLowerCase()));
+  const vary = headers["Vary"];
   for (const ours of [headers, type]) {
     for (const name of Object.keys(ours)) {
       if (replaced.has(name.toLowerCase())) delete ours[name];
@@ -194,6 +202,8 @@ function override(rules: Rules, path: string, file: OpenFile, headers: Fields, t
     const known = KNOWN[name.toLowerCase()];
     add(known?.startsWith("Content-") ? type : headers, known ?? name, value);
   }
+  // Without ours a cache would give the encoded form to who cannot read it.
+  if (vary && headers["Vary"] !== vary) headers["Vary"] = mergeVary(String(vary), String(headers["Vary"]));
 }
 
 function callersFields(
@@ -213,6 +223,7 @@ const KNOWN: Record<string, string | undefined> = {
   "content-encoding": "Content-Encoding",
   "etag": "ETag",
   "last-modified": "Last-Modified",
+  "vary": "Vary",
 };
 
 /** The ranges to send; undefined: the whole. Only GET has them (RFC 9110, 14.2). */

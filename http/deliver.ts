@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { ConnectionClosedError, SendfileError } from "../errors.ts";
 import { send } from "../sendfile.ts";
 import { targetOf } from "../target.ts";
-import type { Answer, Asked } from "./answer.ts";
+import { type Answer, type Asked, mergeVary } from "./answer.ts";
 import { Chunks, TruncatedError } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
 import type { Rules } from "./options.ts";
@@ -71,6 +71,10 @@ export async function deliver(
   // Nobody will read the request's body, and Deno stops at what is left of it: the next request would never come.
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
   const { status, headers, body, problem } = loadSmall(answer, asked, rules, SMALL);
+  // Another's (CORS middleware's) would be gone, as writeHead puts ours in its place.
+  if ("Vary" in headers && response.hasHeader("Vary")) {
+    headers["Vary"] = mergeVary(String(headers["Vary"]), String(response.getHeader("Vary")));
+  }
   try {
     response.writeHead(status, headers);
   } catch (error) {

@@ -71,7 +71,7 @@ export function openFile(
     if (seen.directory) return { kind: "directory", fd };
   } catch (error) {
     fs.closeSync(fd);
-    throw error;
+    return refusal(error);
   }
   fs.closeSync(fd);
   return NOT_FOUND;

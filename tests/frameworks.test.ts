@@ -9,6 +9,9 @@ import fastify from "fastify";
 import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn } from "node:child_process";
 import * as fs from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import * as http2 from "node:http2";
+import * as https from "node:https";
 import type * as net from "node:net";
 import process from "node:process";
 import { sendFile, type Sent, serveStatic } from "../http/node.ts";
@@ -131,6 +134,19 @@ test("Express: what compresses gets the bytes to compress, and the head says so"
     assertEquals(ways, Array(2).fill("copy (the response is wrapped)"));
   }));
 
+test("Express: a Vary of others and ours are both sent", () =>
+  withFiles(async (root) => {
+    const app = express();
+    app.use((_request, response, next) => {
+      response.vary("Origin");
+      next();
+    });
+    app.use(serveStatic(root, { precompressed: true }));
+    await withExpress(app, async (port) => {
+      assertEquals((await ask(port, "/large.bin")).headers.vary, "Origin, Accept-Encoding");
+    });
+  }));
+
 test("Express: fields that others have set are sent too, and the file's own take their place", () =>
   withFiles(async (root) => {
     const app = express();
@@ -196,4 +212,62 @@ test("Fastify: a request that is injected, without any socket, gets the file", (
     await app.close();
     assertEquals(results.length, 1);
     assertStringIncludes(results[0].way, "copy (");
+  }));
+
+const TLS = {
+  cert: fs.readFileSync(join(import.meta.dirname!, "tls/cert.pem")),
+  key: fs.readFileSync(join(import.meta.dirname!, "tls/key.pem")),
+};
+
+test("https: the file is copied, and whole", () =>
+  withFiles(async (root) => {
+    const ways: string[] = [];
+    const server = https.createServer(TLS, serveStatic(root, { onSent: ({ way }) => ways.push(way) }));
+    server.listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    try {
+      const { port } = server.address() as net.AddressInfo;
+      const body = await new Promise<Buffer>((resolve, reject) => {
+        const options = { host: "127.0.0.1", port, path: "/large.bin", rejectUnauthorized: false };
+        https.get(options, (response) => {
+          const chunks: Buffer[] = [];
+          response.on("data", (chunk) => chunks.push(chunk));
+          response.on("end", () => resolve(Buffer.concat(chunks)));
+        }).on("error", reject);
+      });
+      assertSame(body, LARGE, "the body");
+      assert(ways.length === 1 && ways[0].startsWith("copy ("), ways.join());
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  }));
+
+test("HTTP/2: the file is written to the response, and whole", () =>
+  withFiles(async (root) => {
+    const ways: string[] = [];
+    const serve = serveStatic(root, { onSent: ({ way }) => ways.push(way) });
+    const server = http2.createServer((request, response) => {
+      serve(request as unknown as IncomingMessage, response as unknown as ServerResponse);
+    });
+    server.listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    const session = http2.connect(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}`);
+    try {
+      const bodies = await Promise.all([1, 2, 3].map(() =>
+        new Promise<Buffer>((resolve, reject) => {
+          const stream = session.request({ ":path": "/large.bin" });
+          const chunks: Buffer[] = [];
+          stream.on("data", (chunk) => chunks.push(Buffer.from(chunk)));
+          stream.on("end", () => resolve(Buffer.concat(chunks)));
+          stream.on("error", reject);
+          stream.end();
+        })
+      ));
+      for (const body of bodies) assertSame(body, LARGE, "the body");
+      assertEquals(new Set(ways), new Set(["copy (the response has no socket of its own)"]));
+    } finally {
+      session.destroy();
+      server.close();
+    }
   }));
