@@ -24,8 +24,18 @@ export type { FileInfo, ServeDirectoryOptions, ServeFileOptions };
 /** The same object each time: what options come to is remembered by it. */
 const NONE = {};
 
+/** Options of @std/http's file server that have nothing to choose here: they are taken, and not used. */
+export interface StdOptions {
+  /** The ETag is no hash. */
+  etagAlgorithm?: string;
+  /** Every file has an ETag of its own. */
+  etagDefault?: string | Promise<string | undefined>;
+  /** The file is looked at when it is open. */
+  fileInfo?: unknown;
+}
+
 /** Options of {@link serveDir}. */
-export interface ServeDirOptions extends ServeDirectoryOptions {
+export interface ServeDirOptions extends ServeDirectoryOptions, StdOptions {
   /** The directory to serve. @default "." */
   fsRoot?: string;
   /** Do not log requests. @default false */
@@ -58,7 +68,7 @@ export interface ServeDirOptions extends ServeDirectoryOptions {
 export async function serveFile(
   request: Request,
   path: string | URL,
-  options: ServeFileOptions = NONE,
+  options: ServeFileOptions & StdOptions = NONE,
 ): Promise<Response> {
   const rules = rulesOf(options);
   const asked = askedOf(request);
