@@ -83,8 +83,11 @@ export async function deliver(
   }
   if (!isFileBody(body)) {
     response.end(body);
-    const way = isFileBody(answer.body) ? "copy (small)" : "-";
-    return { status, bytes: body === undefined ? 0 : Buffer.byteLength(body), way, problem };
+    if (body instanceof Uint8Array && isFileBody(answer.body)) {
+      const bytes = answer.body.parts.reduce((sum, { count }) => sum + count, 0);
+      return { status, bytes, way: "copy (small)" };
+    }
+    return { status, bytes: body === undefined ? 0 : Buffer.byteLength(body), way: "-", problem };
   }
   const reason = whyThroughResponse(response);
   return reason === undefined
