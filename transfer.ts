@@ -1,5 +1,6 @@
 import { ConnectionClosedError, SendfileError, SendfileTimeoutError } from "./errors.ts";
 import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
+import { aheadOf, pieceOf } from "./rate.ts";
 import type { Source } from "./source.ts";
 import { counters } from "./stats.ts";
 import type { Target } from "./target/target.ts";
@@ -8,9 +9,6 @@ const NOTHING = new Uint8Array(0);
 
 /** Milliseconds between two looks at whether the runtime still has the socket open. */
 const WATCH = 1000;
-
-/** Pieces a second that a rate limit is cut into. */
-const PIECES = 10;
 
 /** The connection is over: the peer left or reset it, or it was closed here. */
 const LOST = new Set([
@@ -146,14 +144,12 @@ export class Transfer {
 
   /** The largest piece that the rate limit allows at once. */
   get piece(): number {
-    const { rateLimit } = this.options;
-    return rateLimit === undefined ? Infinity : Math.max(1, Math.floor(rateLimit / PIECES));
+    return pieceOf(this.options.rateLimit);
   }
 
   /** Milliseconds until the rate limit lets the next piece go. */
   get ahead(): number {
-    const { rateLimit } = this.options;
-    return rateLimit === undefined ? 0 : this.#began + this.sent / rateLimit * 1000 - performance.now();
+    return aheadOf(this.options.rateLimit, this.#began, this.sent);
   }
 
   /** Ends what the transfer awaits. Made when the first wait comes: most transfers have none. */

@@ -30,7 +30,7 @@ export interface Answer {
 }
 
 /** The methods that files have. */
-export const ALLOW = "GET, HEAD, OPTIONS";
+const ALLOW = "GET, HEAD, OPTIONS";
 
 const REASONS: Record<number, string> = {
   301: "Moved Permanently",
@@ -175,7 +175,8 @@ function describe(asked: Asked, rules: Rules, path: string, file: OpenFile, enco
   if (ranges?.length === 0) {
     return answerText(asked, rules, 416, { "Content-Range": `bytes */${file.size}` });
   }
-  const reply = ranges ? partial(headers, type, file, ranges) : whole(headers, type, file);
+  Object.assign(headers, type);
+  const reply = ranges ? partial(headers, file, ranges) : whole(headers, file);
   return asked.method === "HEAD" ? { ...reply, body: undefined } : reply;
 }
 
@@ -233,36 +234,23 @@ function rangesOf({ method, field }: Asked, validators: Validators, size: number
   return range && rangeIsCurrent(field, validators) ? parseRange(range, size) : undefined;
 }
 
-function whole(headers: Fields, type: Fields, file: OpenFile): Answer {
+function whole(headers: Fields, file: OpenFile): Answer {
   const { size } = file;
-  const part = { header: "", offset: 0, count: size };
-  Object.assign(headers, type);
   headers["Content-Length"] = String(size);
-  return {
-    status: 200,
-    headers,
-    body: size === 0 ? "" : { file, parts: [part], trailer: "", length: size },
-  };
+  const parts = [{ header: "", offset: 0, count: size }];
+  return { status: 200, headers, body: size === 0 ? "" : { file, parts, trailer: "", length: size } };
 }
 
-function partial(headers: Fields, type: Fields, file: OpenFile, ranges: Range[]): Answer {
+function partial(headers: Fields, file: OpenFile, ranges: Range[]): Answer {
   if (ranges.length === 1) {
     const [{ offset, count }] = ranges;
-    const fields = {
-      ...headers,
-      ...type,
-      "Content-Length": String(count),
-      "Content-Range": `bytes ${offset}-${offset + count - 1}/${file.size}`,
-    };
+    headers["Content-Length"] = String(count);
+    headers["Content-Range"] = `bytes ${offset}-${offset + count - 1}/${file.size}`;
     const parts = [{ header: "", offset, count }];
-    return { status: 206, headers: fields, body: { file, parts, trailer: "", length: count } };
+    return { status: 206, headers, body: { file, parts, trailer: "", length: count } };
   }
-  const { boundary, ...body } = multipart(ranges, String(type["Content-Type"]), file.size);
-  const fields = {
-    ...headers,
-    ...type,
-    "Content-Type": `multipart/byteranges; boundary=${boundary}`,
-    "Content-Length": String(body.length),
-  };
-  return { status: 206, headers: fields, body: { file, ...body } };
+  const { boundary, ...body } = multipart(ranges, String(headers["Content-Type"]), file.size);
+  headers["Content-Type"] = `multipart/byteranges; boundary=${boundary}`;
+  headers["Content-Length"] = String(body.length);
+  return { status: 206, headers, body: { file, ...body } };
 }

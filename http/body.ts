@@ -1,11 +1,9 @@
 import * as fs from "node:fs";
+import { aheadOf, pieceOf } from "../rate.ts";
 import type { FileBody } from "./file.ts";
 
 /** Bytes read at a time from a file that is streamed. */
 const CHUNK = 64 * 1024;
-
-/** Pieces a second that a rate limit is cut into. */
-const PIECES = 10;
 
 const text = new TextEncoder();
 
@@ -67,9 +65,7 @@ export class Chunks {
   constructor(body: FileBody, rateLimit: number | undefined) {
     this.#body = body;
     this.#rateLimit = rateLimit;
-    this.#piece = rateLimit === undefined
-      ? CHUNK
-      : Math.max(1, Math.min(CHUNK, Math.floor(rateLimit / PIECES)));
+    this.#piece = Math.min(CHUNK, pieceOf(rateLimit));
   }
 
   /** The next one; undefined after the last. Throws {@link TruncatedError} in place of less than was promised. */
@@ -91,7 +87,8 @@ export class Chunks {
   }
 
   async #read(offset: number, left: number): Promise<Uint8Array<ArrayBuffer>> {
-    if (this.#rateLimit !== undefined) await until(this.#began + this.sent / this.#rateLimit * 1000);
+    const ahead = aheadOf(this.#rateLimit, this.#began, this.sent);
+    if (ahead > 0) await new Promise((resolve) => setTimeout(resolve, ahead));
     const chunk = await read(this.#body.file.fd, Math.min(this.#piece, left), offset);
     this.#at += chunk.length;
     this.sent += chunk.length;
@@ -114,9 +111,4 @@ function read(fd: number, count: number, offset: number): Promise<Uint8Array<Arr
       else resolve(chunk.subarray(0, bytes));
     });
   });
-}
-
-async function until(time: number): Promise<void> {
-  const ms = time - performance.now();
-  if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -113,7 +113,7 @@ function readFile(options: ServeFileOptions): Rules {
 
 function readDirectory(options: ServeDirectoryOptions): DirectoryRules {
   const { urlRoot = "", showIndex = true, index = ["index.html"], extensions = [], spa = false } = options;
-  const rules = rulesOf(options);
+  const rules = readFile(options);
   return {
     ...rules,
     fields: options.enableCors ? mergeFields(CORS, rules.fields) : rules.fields,

@@ -657,7 +657,9 @@ function readiness(name: Name): void {
       // Both filters of one descriptor, and the same one twice: one fires, the other stays.
       await Promise.all([p.wait(fd, "writable"), p.wait(fd, "writable")]);
       await p.wait(fd, "writable");
-      assertEquals([read, f.knotes(), p.size], [false, 1, 1]);
+      // Armed again while its report was under way, a filter is there until it has fired once more, for nobody.
+      await until("one filter is left", () => f.knotes() === 1);
+      assertEquals([read, p.size], [false, 1]);
       f.libc.send(peer, LITTLE.subarray(0, 1), false);
       await readable;
     }));

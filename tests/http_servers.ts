@@ -65,7 +65,8 @@ function fetchHandler(subject: Subject, options: Options = {}): (request: Reques
   return (request) => serveDir(request, all);
 }
 
-const FAILED = { status: 500, headers: { "Content-Length": "0" } };
+/** What a server answers where its handler failed. */
+export const FAILED = { status: 500, headers: { "Content-Length": "0" } };
 
 const denoServe: Kind = {
   name: "Deno.serve",
@@ -94,11 +95,13 @@ const denoServe: Kind = {
   },
 };
 
-interface BunGlobal {
+/** The part of Bun in use. */
+export interface BunGlobal {
   serve(options: {
     hostname: string;
     port: number;
     development: boolean;
+    idleTimeout?: number;
     fetch(request: Request): Promise<Response>;
     error(error: unknown): Response;
   }): { readonly port: number; stop(closeConnections: boolean): Promise<void> };

@@ -15,6 +15,7 @@ import { serveDir, serveFile } from "../http/mod.ts";
 import { sendFile, type Sent, serveStatic } from "../http/node.ts";
 import { assertBytes, bytes, descriptors, folder, openBelow, until } from "./data.ts";
 import { isBun, test } from "./harness.ts";
+import { type BunGlobal, FAILED } from "./http_servers.ts";
 import { ask, assertSame, DEADLINE, type Reply, type Span } from "./http_client.ts";
 
 /** Requests in all. SOAK=20000 by hand. */
@@ -310,19 +311,6 @@ function handlerOf(site: Site): (request: Request) => Promise<Response> {
     return response;
   };
 }
-
-interface BunGlobal {
-  serve(options: {
-    hostname: string;
-    port: number;
-    development: boolean;
-    idleTimeout: number;
-    fetch(request: Request): Promise<Response>;
-    error(error: unknown): Response;
-  }): { readonly port: number; stop(closeConnections: boolean): Promise<void> };
-}
-
-const FAILED = { status: 500, headers: { "Content-Length": "0" } };
 
 function serveNative(site: Site): Running {
   const errors: unknown[] = [];
