@@ -141,7 +141,7 @@ export class Sending {
     const transfer = this.#transfer;
     try {
       this.#own();
-      transfer.watch(() => socket.alive());
+      transfer.watch(() => socket.alive(this.#out));
       const { stop } = transfer;
       while (outcome !== "done") {
         if (typeof outcome === "object") return await byCopy(transfer, outcome.copy);

@@ -2,11 +2,11 @@ import { SendfileNotAvailableError } from "./errors.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
 import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./loop.ts";
-import { checkOptions, type SendfileOptions, type SendfileStart } from "./options.ts";
+import { checkOptions, type SendfileOptions } from "./options.ts";
 import { checkFile, openSource, type SendfileFile, type Source } from "./source.ts";
 import { type SendfileSocket, targetOf } from "./target.ts";
 import type { Target } from "./target/target.ts";
-import { Transfer } from "./transfer.ts";
+import { type Observer, Transfer } from "./transfer.ts";
 
 /**
  * Sends a file, or a range of it, over a connected stream socket by sendfile(2), and where that cannot be used by
@@ -43,32 +43,64 @@ export function sendfile(
   file: SendfileFile,
   options: SendfileOptions = {},
 ): Promise<number> {
-  return send(socket, file, options);
+  return sendParts(socket, file, [options]);
 }
 
 /**
- * {@link sendfile} for the rest of this package. `started` is told as `onStart` is, and is trusted to touch neither
- * socket nor file: so no descriptor has to be duplicated for it, and a small file goes without any wait.
+ * {@link sendfile} for the rest of this package: several parts of a file in a row, with nothing of anybody else's
+ * between them; resolves to the bytes of all. Ends behind a part that came short of its count.
  */
-export function send(
+export function sendParts(
   socket: SendfileSocket,
   file: SendfileFile,
-  options: SendfileOptions,
-  started?: (start: SendfileStart) => void,
+  parts: readonly SendfileOptions[],
+  observer?: Observer,
 ): Promise<number> {
   try {
     const target = targetOf(socket);
     checkFile(file);
-    checkOptions(options);
+    parts.forEach(checkOptions);
     return inTurn(socket, () => {
-      options.signal?.throwIfAborted();
-      const start = () => begin(target, file, options, started);
+      for (const { signal } of parts) signal?.throwIfAborted();
+      const start = () => beginParts(target, file, parts, observer);
       if (!target.hold) return start();
-      return target.hold(start, options.onStart === undefined && options.onProgress === undefined);
+      const quiet = parts.every(({ onStart, onProgress }) =>
+        onStart === undefined && onProgress === undefined
+      );
+      return target.hold(start, quiet);
     });
   } catch (error) {
     return Promise.reject(error);
   }
+}
+
+/** One transfer after another, without a wait as long as none of them has to. */
+function beginParts(
+  target: Target,
+  file: SendfileFile,
+  parts: readonly SendfileOptions[],
+  observer: Observer | undefined,
+): number | Promise<number> {
+  let sum = 0;
+  for (const [i, options] of parts.entries()) {
+    const sent = begin(target, file, options, observer);
+    if (typeof sent !== "number") return follow(sent, i);
+    sum += sent;
+    if (isShort(sent, options)) break;
+  }
+  return sum;
+
+  async function follow(first: Promise<number>, at: number): Promise<number> {
+    for (let i = at;; i++) {
+      const sent = await (i === at ? first : begin(target, file, parts[i], observer));
+      sum += sent;
+      if (i === parts.length - 1 || isShort(sent, parts[i])) return sum;
+    }
+  }
+}
+
+function isShort(sent: number, { count }: SendfileOptions): boolean {
+  return count !== undefined && sent < count;
 }
 
 /** The last transfer of each socket that has one. */
@@ -92,10 +124,10 @@ function begin(
   target: Target,
   file: SendfileFile,
   options: SendfileOptions,
-  started?: (start: SendfileStart) => void,
+  observer?: Observer,
 ): number | Promise<number> {
   const way = choose(target, file, options.zeroCopy);
-  const transfer = openTransfer(target, way, options, started);
+  const transfer = openTransfer(target, way, options, observer);
   if ("reason" in way) return settle(transfer, byCopy(transfer, way.reason));
   const sending = new Sending(transfer, way);
   let outcome: Outcome;
@@ -203,10 +235,10 @@ function openTransfer(
   target: Target,
   way: ReturnType<typeof choose>,
   options: SendfileOptions,
-  started?: (start: SendfileStart) => void,
+  observer?: Observer,
 ): Transfer {
   try {
-    return new Transfer(target, way.source, options, started);
+    return new Transfer(target, way.source, options, observer);
   } catch (error) {
     way.source.close();
     if ("socket" in way && way.socket.owned) way.libc.close(way.socket.fd);

@@ -38,6 +38,16 @@ export function isLost(code: string): boolean {
   return LOST.has(code);
 }
 
+/**
+ * Who is told of a transfer as `onStart` and `onProgress` are, and is trusted to touch neither socket nor file: so no
+ * descriptor has to be duplicated for it, and a small file goes without any wait.
+ */
+export interface Observer {
+  started(start: SendfileStart): void;
+  /** So many more bytes of the file have been sent. */
+  moved(bytes: number): void;
+}
+
 /** What is to be sent, how far it has come, and what may stop it: the part that both ways share. */
 export class Transfer {
   readonly target: Target;
@@ -58,7 +68,7 @@ export class Transfer {
   /** 0 where nothing depends on the clock, which would be asked for each small file. */
   readonly #began: number;
   #lastProgress: number;
-  readonly #started: ((start: SendfileStart) => void) | undefined;
+  readonly #observer: Observer | undefined;
   #stop: AbortController | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   #onAbort: (() => void) | undefined;
@@ -67,9 +77,9 @@ export class Transfer {
     target: Target,
     source: Source,
     options: SendfileOptions,
-    started?: (start: SendfileStart) => void,
+    observer?: Observer,
   ) {
-    this.#started = started;
+    this.#observer = observer;
     this.target = target;
     this.source = source;
     this.options = options;
@@ -115,7 +125,7 @@ export class Transfer {
 
   /** Says which way it goes from here on. */
   announce(start: SendfileStart): void {
-    this.#started?.(start);
+    this.#observer?.started(start);
     this.options.onStart?.(start);
   }
 
@@ -125,6 +135,7 @@ export class Transfer {
     this.remaining -= bytes;
     counters[via].bytes += bytes;
     this.progress();
+    this.#observer?.moved(bytes);
     this.options.onProgress?.(this.sent);
   }
 

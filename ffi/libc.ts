@@ -1,7 +1,7 @@
 import { SendfileError } from "../errors.ts";
 import type { Library, Symbols } from "./library.ts";
 import type { Selector } from "./selector.ts";
-import type { FileStat, System } from "./system.ts";
+import type { FileStat, System, TcpState } from "./system.ts";
 
 const SHUT_WR = 1;
 const F_GETFL = 3;
@@ -82,6 +82,7 @@ export class Libc {
     seconds: 0,
     nanoseconds: 0,
   };
+  readonly #tcp: TcpState = { halfClosed: false, written: 0, acked: 0, received: 0 };
 
   constructor(library: Library, system: System) {
     this.library = library;
@@ -198,6 +199,11 @@ export class Libc {
     const error = this.lastError("getsockopt");
     if (error.code === "EBADF") throw error;
     return false;
+  }
+
+  /** What a TCP connection has done; undefined where the system does not tell. The object is used again. */
+  tcp(fd: number): Readonly<TcpState> | undefined {
+    return this.system.tcp?.(this.library, fd, this.#tcp) ? this.#tcp : undefined;
   }
 
   /** A number that only this socket has, for as long as the system runs; 0 where the system has none or no socket. */

@@ -42,6 +42,8 @@ export interface System {
   sendfile(library: Library, out: number, file: number, offset: number, count: number): number;
   /** The path that an open descriptor stands for, symlinks resolved; undefined where the system does not tell. */
   path?(library: Library, fd: number): string | undefined;
+  /** Reads what a TCP connection has done into `into`; false where the system does not tell, or for another socket. */
+  tcp?(library: Library, fd: number, into: TcpState): boolean;
   /** A number that no other socket of this boot has; 0 where the system has none. */
   cookie(library: Library, fd: number): bigint;
   /** One above the highest descriptor that may be open. */
@@ -61,6 +63,17 @@ export interface FileStat {
   /** st_mtim: the last modification, in seconds since 1970 and nanoseconds from there. */
   seconds: number;
   nanoseconds: number;
+}
+
+/** What a TCP connection has done so far. */
+export interface TcpState {
+  /** The peer has ended its direction, and this side has not ended its own: CLOSE_WAIT. */
+  halfClosed: boolean;
+  /** Bytes written to the socket, and of those the ones that the peer's system has acknowledged. */
+  written: number;
+  acked: number;
+  /** Bytes that the peer has sent. */
+  received: number;
 }
 
 /** Reads `st_mode`: `S_IFMT` and the types are the same on every system here. */

@@ -2,9 +2,11 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { ConnectionClosedError, SendfileError } from "../errors.ts";
-import { send } from "../sendfile.ts";
+import { ConnectionClosedError } from "../errors.ts";
+import type { SendfileOptions } from "../options.ts";
+import { sendParts } from "../sendfile.ts";
 import { targetOf } from "../target.ts";
+import type { Observer } from "../transfer.ts";
 import { type Answer, type Asked, mergeVary } from "./answer.ts";
 import { Chunks, TruncatedError } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
@@ -60,6 +62,16 @@ function turn({ socket }: IncomingMessage, response: ServerResponse): Promise<vo
   });
 }
 
+/**
+ * Ends the connection under a response that cannot be completed. By the socket: where the head has not left yet Bun's
+ * `response.destroy()` sends one of its own, an empty 200 (oven-sh/bun#39366). In HTTP/2 only the stream ends.
+ */
+export function cutOff(response: ServerResponse): void {
+  const { req, socket } = response;
+  if (req.httpVersionMajor === 1) (socket ?? req.socket).destroy();
+  response.destroy();
+}
+
 /** Sends an answer, exactly as long as its head says, or ends the connection. Closes the file. */
 export async function deliver(
   request: IncomingMessage,
@@ -91,8 +103,8 @@ export async function deliver(
   }
   const reason = whyThroughResponse(response);
   return reason === undefined
-    ? { status, ...await sendParts(response, response.socket!, body, rules) }
-    : { status, ...await writeParts(response, body, rules), way: `copy (${reason})` };
+    ? { status, ...await sendBody(response, response.socket!, body, rules) }
+    : { status, ...await writeBody(response, body, rules), way: `copy (${reason})` };
 }
 
 /** Why the body has to go through the response's own `write`; undefined where the socket can be written to. */
@@ -109,7 +121,7 @@ function whyThroughResponse(response: ServerResponse): string | undefined {
 
 type Outcome = Omit<Sent, "status">;
 
-async function sendParts(
+async function sendBody(
   response: ServerResponse,
   socket: Socket,
   { file, parts, trailer }: FileBody,
@@ -117,12 +129,18 @@ async function sendParts(
 ): Promise<Outcome> {
   let bytes = 0;
   let way = "-";
+  const observer: Observer = {
+    started: ({ via, reason }) => way = reason === undefined ? via : `${via} (${reason})`,
+    moved: (count) => bytes += count,
+  };
   try {
     let head = takeHead(response);
-    for (const [i, { header, offset, count }] of parts.entries()) {
+    let promised = 0;
+    const all = parts.map(({ header, offset, count }, i): SendfileOptions => {
       const before = head + header;
       head = "";
-      const options = {
+      promised += count;
+      return {
         offset,
         count,
         header: before === "" ? undefined : bytesOf(before),
@@ -130,17 +148,12 @@ async function sendParts(
         rateLimit,
         timeout: STALLED,
       };
-      const sent = await send(socket, file.fd, options, ({ via, reason }) => {
-        way = reason === undefined ? via : `${via} (${reason})`;
-      });
-      bytes += sent;
-      if (sent < count) throw new TruncatedError();
-    }
+    });
+    if (await sendParts(socket, file.fd, all, observer) < promised) throw new TruncatedError();
     response.end();
     return { bytes, way };
   } catch (error) {
-    response.destroy();
-    if (error instanceof SendfileError) bytes += error.sent;
+    cutOff(response);
     return { bytes, way, problem: problemOf(error) };
   } finally {
     fs.closeSync(file.fd);
@@ -177,7 +190,7 @@ function takeHead(response: ServerResponse): string {
   return "";
 }
 
-async function writeParts(
+async function writeBody(
   response: ServerResponse,
   body: FileBody,
   { rateLimit }: Rules,
@@ -191,7 +204,7 @@ async function writeParts(
     response.end();
     return { bytes: chunks.sent };
   } catch (error) {
-    response.destroy();
+    cutOff(response);
     return { bytes: chunks.sent, problem: problemOf(error) };
   } finally {
     chunks.close();

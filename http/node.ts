@@ -8,7 +8,7 @@
 import { fromFileUrl } from "@std/path";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { answerPath, type Asked } from "./answer.ts";
-import { deliver, inTurn, type Sent } from "./deliver.ts";
+import { cutOff, deliver, inTurn, type Sent } from "./deliver.ts";
 import { answerDirectory } from "./directory.ts";
 import {
   directoryRulesOf,
@@ -121,7 +121,7 @@ export function serveStatic(
     serve(request, response, next).catch((error) => {
       if (next) return next(error);
       console.error(error);
-      response.destroy();
+      cutOff(response);
     });
   };
 }

@@ -65,15 +65,19 @@ export class NodeSocket implements Target {
     const handle = socket._handle;
     if (typeof handle?.fdForIpc === "function") { // Deno: a duplicate for the caller
       const fd = handle.fdForIpc();
-      return fd >= 0 ? this.#descriptor(fd, true) : "Deno gave no descriptor of this socket";
+      return fd >= 0 ? this.#descriptor(libc, fd, true) : "Deno gave no descriptor of this socket";
     }
-    if (typeof handle?.fd === "number" && handle.fd >= 0) return this.#descriptor(handle.fd, false);
+    if (typeof handle?.fd === "number" && handle.fd >= 0) return this.#descriptor(libc, handle.fd, false);
     if (isBunHttp(socket)) return this.#findBunHttp(libc);
     return "its runtime tells no descriptor of this socket";
   }
 
-  #descriptor(fd: number, owned: boolean): Descriptor {
-    return { fd, owned, alive: () => !this.#socket.destroyed };
+  #descriptor(libc: Libc, fd: number, owned: boolean): Descriptor {
+    // A node:http server destroys its socket where the client has ended its direction; ours still leads to it.
+    const isHttp = !!this.#socket._httpMessage;
+    const alive = (ours: number) =>
+      !this.#socket.destroyed || (isHttp && libc.tcp(ours)?.halfClosed === true);
+    return { fd, owned, alive };
   }
 
   /** Bun's node:http has no handle; and its server can hold bytes that the stream has let go of. */
@@ -82,7 +86,7 @@ export class NodeSocket implements Target {
       this.#socket;
     if (_httpMessage?.writableLength !== 0) return "the server still holds bytes that come before";
     if (this.#cookie !== 0n && libc.cookie(this.#found) === this.#cookie) {
-      return this.#descriptor(this.#found, false);
+      return this.#descriptor(libc, this.#found, false);
     }
     const local = { hostname: localAddress, port: localPort };
     const connection = parseConnection(libc, local, { hostname: remoteAddress, port: remotePort });
@@ -90,7 +94,7 @@ export class NodeSocket implements Target {
     if (fd === undefined) return "its descriptor was not found";
     this.#found = fd;
     this.#cookie = libc.cookie(fd);
-    return this.#descriptor(fd, false);
+    return this.#descriptor(libc, fd, false);
   }
 
   /**
@@ -118,6 +122,7 @@ export class NodeSocket implements Target {
     // A write after the end would be an 'error' event on the user's socket.
     if (socket.destroyed || !socket.writable) return running ?? Promise.reject(socketClosed());
     const turn = Buffer.alloc(0);
+    let begun = false;
     const write = this.#write = socket._write;
     const run = async () => {
       if (socket.connecting) await connected(socket);
@@ -130,6 +135,7 @@ export class NodeSocket implements Target {
       shadow(socket, "_writev", null);
       shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: WriteCallback) => {
         if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
+        begun = true;
         // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
         // Released before anybody hears of the end: the next transfer of this socket puts its own `_write` there.
         const transfer = Promise.resolve().then(run).finally(() => this.#release());
@@ -137,9 +143,8 @@ export class NodeSocket implements Target {
         transfer.then(resolve, reject);
       });
       socket.write(turn, (error) => {
-        if (!error) return;
+        if (!error || begun) return; // the transfer tells its end itself, also where the socket was destroyed
         this.#release();
-        // Before its turn came. What had begun before has its own end.
         if (running) running.then(resolve, reject);
         else reject(socketClosed(error));
       });

@@ -5,8 +5,11 @@ export interface Descriptor {
   readonly fd: number;
   /** True: a duplicate that the holder closes. False: the runtime's own, which it may close at any await. */
   readonly owned: boolean;
-  /** Whether the runtime (or whoever owns the socket) still has this very connection open. */
-  alive(): boolean;
+  /**
+   * Whether the runtime (or whoever owns the socket) still has this very connection open. `ours`: the duplicate that
+   * the transfer holds.
+   */
+  alive(ours: number): boolean;
 }
 
 /** One kind of socket object, behind one face. */

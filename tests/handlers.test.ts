@@ -52,6 +52,44 @@ test("serveFile gives a plain Request the file, a range, several, and a head", (
     }
   }));
 
+test("a file that is replaced while its answer is made gives the bytes that its head speaks of", () =>
+  withFiles(async (root) => {
+    const path = join(root, "large.bin");
+    const [old, other] = [fs.readFileSync(path), bytes(SIZES["large.bin"], 9)];
+    const replace = () => {
+      fs.writeFileSync(join(root, "new.bin"), other);
+      fs.renameSync(join(root, "new.bin"), path);
+      return {};
+    };
+    const remove = () => (fs.rmSync(path), {});
+    for (const way of [replace, remove]) {
+      for (const range of [undefined, "bytes=5-", "bytes=5-2000000"]) {
+        for (const serve of [serveFile, serveDir]) {
+          fs.writeFileSync(path, old);
+          const request = get("/large.bin", range ? { Range: range } : {});
+          const options = { headers: way, fsRoot: root, quiet: true };
+          const response = serve === serveDir
+            ? await serveDir(request, options)
+            : await serveFile(request, path, { headers: way });
+          const [from, to] = range ? [5, range.endsWith("-") ? old.length : 2_000_001] : [0, old.length];
+          assertBytes(await bodyOf(response), old.subarray(from, to));
+        }
+      }
+    }
+  }));
+
+test("the rest of a file that is replaced after its answer was made is that of the file asked for", () =>
+  withFiles(async (root) => {
+    const path = join(root, "large.bin");
+    const old = fs.readFileSync(path);
+    const etag = (await serveFile(get("/", {}, "HEAD"), path)).headers.get("etag")!;
+    const response = await serveFile(get("/", { Range: "bytes=5-", "If-Range": etag }), path);
+    fs.writeFileSync(join(root, "new.bin"), bytes(old.length, 9));
+    fs.renameSync(join(root, "new.bin"), path);
+    assertEquals([response.status, response.headers.get("etag")], [206, etag]);
+    assertBytes(await bodyOf(response), old.subarray(5));
+  }));
+
 test(
   "a body that nobody reads to its end leaves no file open",
   () =>

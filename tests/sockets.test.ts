@@ -311,6 +311,66 @@ test("node:http: a body waits for a head that the peer does not read", async () 
   }
 });
 
+test("node:http: a client that has shut its direction down and reads late gets all of it", async () => {
+  const content = bytes(12_000_000, 22); // more than both ends' buffers take
+  using file = testFile(content);
+  const before = descriptors();
+  const sent: unknown[] = [];
+  const server = http.createServer((_request, response) => {
+    response.writeHead(200, { "Content-Length": content.length });
+    response.flushHeaders();
+    // The runtime has destroyed the socket when this comes to its end.
+    sendfile(response.socket!, file.path, { onStart: (start) => sent.push(start.via) })
+      .then((count) => sent.push(count), (error) => sent.push(error));
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as net.AddressInfo;
+  const client = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  try {
+    const chunks: Uint8Array[] = [];
+    client.end("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    await new Promise<void>((done) =>
+      client.once("data", (chunk: Uint8Array) => {
+        chunks.push(new Uint8Array(chunk));
+        client.pause();
+        setTimeout(done, 2500); // two looks at whether the runtime has closed its socket
+      })
+    );
+    client.on("data", (chunk: Uint8Array) => chunks.push(new Uint8Array(chunk)));
+    await new Promise((done) => client.once("end", done).once("error", done).resume());
+    assertBytes(body(nodeHttp, concat(...chunks)), content);
+    assertEquals(sent, ["sendfile", content.length]);
+  } finally {
+    client.destroy();
+    server.close();
+    server.closeAllConnections();
+  }
+  await until("every descriptor is closed", () => descriptors().length <= before.length);
+});
+
+test("node:http: a client that has shut its direction down and leaves ends the transfer", async () => {
+  using file = testFile(bytes(12_000_000, 23));
+  const { promise: failed, resolve } = Promise.withResolvers<unknown>();
+  const server = http.createServer((_request, response) => {
+    response.writeHead(200, { "Content-Length": 12_000_000 });
+    response.flushHeaders();
+    sendfile(response.socket!, file.path).then(resolve, resolve);
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as net.AddressInfo;
+  const client = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  try {
+    client.end("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    await new Promise<void>((done) => client.once("data", () => done()));
+    client.destroy();
+    const error = await failed;
+    assert(error instanceof ConnectionClosedError, String(error));
+  } finally {
+    server.close();
+    server.closeAllConnections();
+  }
+});
+
 test("node:http2: the socket of a session is refused, and the session goes on", async () => {
   using file = testFile(DATA);
   let refused: unknown;
