@@ -4,7 +4,7 @@ import { copy } from "./fallback/copy.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { poller } from "./ffi/poller.ts";
 import type { Source } from "./source.ts";
-import { counters } from "./stats.ts";
+import { count, counters } from "./stats.ts";
 import type { Descriptor } from "./target/target.ts";
 import { timedOut, type Transfer } from "./transfer.ts";
 
@@ -209,7 +209,7 @@ export async function byCopy(transfer: Transfer, reason: string): Promise<void> 
   transfer.source.size(); // throws where it is not a regular file
   if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
   counters.copy.transfers++;
-  counters.reasons[reason] = (counters.reasons[reason] ?? 0) + 1;
+  count(reason);
   transfer.source.keep();
   transfer.announce({ via: "copy", reason });
   await copy(transfer);

@@ -4,9 +4,11 @@ export interface SendfileStats {
   sendfile: { transfers: number; calls: number; bytes: number };
   /** Transfers that went (or went on) by read and write, and the bytes of files they moved. */
   copy: { transfers: number; bytes: number };
+  /** File bodies that `withSendfile` left to the server. */
+  native: { transfers: number };
   /** How often a transfer waited for its socket to take more. */
   waits: number;
-  /** Why transfers were copied, and how many. */
+  /** Why transfers were copied or left to the server, and how many. */
   reasons: Record<string, number>;
 }
 
@@ -14,6 +16,7 @@ function zero(): SendfileStats {
   return {
     sendfile: { transfers: 0, calls: 0, bytes: 0 },
     copy: { transfers: 0, bytes: 0 },
+    native: { transfers: 0 },
     waits: 0,
     reasons: {},
   };
@@ -21,6 +24,11 @@ function zero(): SendfileStats {
 
 /** The counters that the transfers write. */
 export const counters: SendfileStats = zero();
+
+/** Takes note of why sendfile(2) was not used. */
+export function count(reason: string): void {
+  counters.reasons[reason] = (counters.reasons[reason] ?? 0) + 1;
+}
 
 /**
  * A copy of the counters of this thread.

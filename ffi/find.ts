@@ -41,6 +41,24 @@ export function findConnection(libc: Libc, connection: Connection): number | und
 }
 
 /**
+ * The descriptor of the one socket whose peer is `remote`, or in words why none is known to be it. At most `budget`
+ * descriptors are looked at.
+ */
+export function findPeer(libc: Libc, remote: Endpoint, budget: number): number | string {
+  const limit = libc.descriptorLimit();
+  if (limit > budget) return "more descriptors than the body is worth looking at";
+  let found: number | undefined;
+  for (let fd = 0; fd < limit; fd++) {
+    if (!libc.endpoint(fd, "remote", scratch) || !sameEndpoint(scratch, remote)) continue;
+    if (found === undefined) found = fd;
+    else if (libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found)) {
+      return "several connections have this peer";
+    }
+  }
+  return found ?? "its descriptor was not found";
+}
+
+/**
  * A descriptor that reads the file `dev`, `ino`, found among the process's own. Any of several will do: they read
  * the same bytes, and this package never uses a descriptor's own position.
  */

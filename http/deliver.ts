@@ -3,7 +3,6 @@ import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ConnectionClosedError } from "../errors.ts";
-import type { SendfileOptions } from "../options.ts";
 import { sendParts } from "../sendfile.ts";
 import { targetOf } from "../target.ts";
 import type { Observer } from "../transfer.ts";
@@ -11,6 +10,7 @@ import { type Answer, type Asked, mergeVary } from "./answer.ts";
 import { Chunks, TruncatedError } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
 import type { Rules } from "./options.ts";
+import { countOf, optionsOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
 
 /** What came of a response. */
@@ -23,9 +23,6 @@ export interface Sent {
   /** Why the response was cut off, or what is not for the client to know. */
   readonly problem?: string;
 }
-
-/** Milliseconds for which a client may take nothing of a body before it is given up. */
-const STALLED = 120_000;
 
 /**
  * Files up to so many bytes are read and written with the head. In Deno none: sendfile is as fast at 4 KiB and a quarter
@@ -96,8 +93,7 @@ export async function deliver(
   if (!isFileBody(body)) {
     response.end(body);
     if (body instanceof Uint8Array && isFileBody(answer.body)) {
-      const bytes = answer.body.parts.reduce((sum, { count }) => sum + count, 0);
-      return { status, bytes, way: "copy (small)" };
+      return { status, bytes: countOf(answer.body), way: "copy (small)" };
     }
     return { status, bytes: body === undefined ? 0 : Buffer.byteLength(body), way: "-", problem };
   }
@@ -124,7 +120,7 @@ type Outcome = Omit<Sent, "status">;
 async function sendBody(
   response: ServerResponse,
   socket: Socket,
-  { file, parts, trailer }: FileBody,
+  body: FileBody,
   { rateLimit }: Rules,
 ): Promise<Outcome> {
   let bytes = 0;
@@ -134,38 +130,16 @@ async function sendBody(
     moved: (count) => bytes += count,
   };
   try {
-    let head = takeHead(response);
-    let promised = 0;
-    const all = parts.map(({ header, offset, count }, i): SendfileOptions => {
-      const before = head + header;
-      head = "";
-      promised += count;
-      return {
-        offset,
-        count,
-        header: before === "" ? undefined : bytesOf(before),
-        trailer: i === parts.length - 1 && trailer !== "" ? Buffer.from(trailer) : undefined,
-        rateLimit,
-        timeout: STALLED,
-      };
-    });
-    if (await sendParts(socket, file.fd, all, observer) < promised) throw new TruncatedError();
+    const all = optionsOf(body, rateLimit, takeHead(response));
+    if (await sendParts(socket, body.file.fd, all, observer) < countOf(body)) throw new TruncatedError();
     response.end();
     return { bytes, way };
   } catch (error) {
     cutOff(response);
     return { bytes, way, problem: problemOf(error) };
   } finally {
-    fs.closeSync(file.fd);
+    fs.closeSync(body.file.fd);
   }
-}
-
-const utf8 = new TextEncoder();
-
-/** The bytes of a head: Latin-1. Deno's Buffer goes through it in JavaScript, so only where it is not plain ASCII. */
-function bytesOf(head: string): Uint8Array {
-  const bytes = utf8.encode(head);
-  return bytes.length === head.length ? bytes : Buffer.from(head, "latin1");
 }
 
 /** The insides of node:http's OutgoingMessage in use. */

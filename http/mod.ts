@@ -19,6 +19,7 @@ import {
 import { parseTarget } from "./paths.ts";
 import { toResponse } from "./response.ts";
 
+export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./with_sendfile.ts";
 export type { FileInfo, ServeDirectoryOptions, ServeFileOptions };
 
 /** The same object each time: what options come to is remembered by it. */

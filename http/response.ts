@@ -22,6 +22,15 @@ const SMALL = bun ? 128 * 1024 : 16 * 1024;
 /** `new Response` copies what it is given (Fetch standard, 6.5), so one buffer serves all. */
 let scratch: Uint8Array<ArrayBuffer> | undefined;
 
+/** What a Response's body stands for. */
+export interface FileStream {
+  readonly body: FileBody;
+  readonly rateLimit: number | undefined;
+}
+
+/** What the bodies that are streams of files stand for: whoever sends one may send the file instead. */
+export const fileStreams = new WeakMap<ReadableStream, FileStream>();
+
 /** An answer as the Response that the runtime sends best. */
 export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response {
   const { status, headers, body } = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
@@ -31,7 +40,9 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
   }
   const { rateLimit } = rules;
   const native = rateLimit === undefined ? nativeBody(body, headers, status, asked) : undefined;
-  return new Response(native ?? streamOf(new Chunks(body, rateLimit)), { status, headers: toInit(headers) });
+  const stream = native ?? streamOf(new Chunks(body, rateLimit));
+  if (stream instanceof ReadableStream) fileStreams.set(stream, { body, rateLimit });
+  return new Response(stream, { status, headers: toInit(headers) });
 }
 
 /** What Bun.serve sends with a GET and not with the same HEAD. */

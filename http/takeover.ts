@@ -1,0 +1,260 @@
+import * as fs from "node:fs";
+import { setImmediate } from "node:timers";
+import type { Libc } from "../ffi/libc.ts";
+import type { Via } from "../options.ts";
+import { sendParts } from "../sendfile.ts";
+import type { Observer } from "../transfer.ts";
+import { TruncatedError } from "./body.ts";
+import { type FileBody, type OpenFile, openRegular } from "./file.ts";
+import { countOf, optionsOf } from "./parts.ts";
+import type { FileStream } from "./response.ts";
+
+/** A connection of the server's, as it stood before the response. */
+export interface Connection {
+  readonly libc: Libc;
+  /** The server's own descriptor, which it may close at any await; and the number that only its socket has. */
+  readonly fd: number;
+  readonly cookie: bigint;
+  /** Bytes that the server had written. */
+  readonly written: number;
+}
+
+/** Which way a body goes. */
+export interface BodyWay {
+  /** Past the server by sendfile(2) or (rarely) by read and write; or by the server itself. */
+  via: Via | "native";
+  /** Why not by sendfile(2). */
+  reason?: string;
+}
+
+/** The server sends at most so many bytes of the file, and at least one: how many, nobody can foresee. */
+export const FIRST = 16 * 1024;
+
+/** Milliseconds for which the head may take to leave. */
+const PATIENCE = 100;
+
+/** Turns of the event loop after which waiting for the head is given to a timer. */
+const TURNS = 20;
+
+/** Milliseconds between two looks at whether the client's system has acknowledged all: first, and at most. */
+const LOOK = [1, 50];
+
+/** Milliseconds without any acknowledgement after which a client is given up. */
+const SILENT = 120_000;
+
+/** What sending takes, open and checked. */
+interface Held {
+  readonly file: OpenFile;
+  /** A duplicate of the server's descriptor. */
+  readonly out: number;
+}
+
+/**
+ * The body of a response that the server begins and sendfile(2) goes on with.
+ *
+ * The server is given some of the file's first bytes. Once the connection has written exactly the head and these, it
+ * is the right one, speaks plain HTTP/1, and nothing is left before the next byte, which from there on comes from the
+ * kernel. Where it comes out different, or not in time, the server gets the rest too.
+ */
+export class Takeover {
+  readonly #connection: Connection;
+  readonly #head: number;
+  readonly #original: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly #stream: FileStream;
+  readonly #told: (way: BodyWay) => void;
+  readonly #abort = new AbortController();
+  #held: Held | undefined;
+  /** Set once the rest is the server's. */
+  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
+  /** Bytes of the body that the server was given out of its turn. */
+  #given = 0;
+  #running: Promise<unknown> | undefined;
+
+  /** `head`: bytes of the head; `original`: the body that `stream` stands for. */
+  constructor(
+    connection: Connection,
+    head: number,
+    original: ReadableStream<Uint8Array<ArrayBuffer>>,
+    stream: FileStream,
+    told: (way: BodyWay) => void,
+  ) {
+    this.#connection = connection;
+    this.#head = head;
+    this.#original = original;
+    this.#stream = stream;
+    this.#told = told;
+  }
+
+  /** As a body. */
+  toStream(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return new ReadableStream({
+      pull: async (controller) => {
+        const next = this.#next();
+        this.#running = next.catch(() => {});
+        const chunk = await next;
+        if (chunk) controller.enqueue(chunk);
+        else controller.close();
+      },
+      cancel: () => this.#cancel(),
+    }, { highWaterMark: 0 });
+  }
+
+  async #next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    try {
+      if (this.#reader) return await this.#feed(this.#reader);
+      if (!this.#held) {
+        const held = this.#hold();
+        if (typeof held === "string") return await this.#leave(held);
+        this.#held = held;
+        return this.#first(held);
+      }
+      const missing = await this.#headHasLeft(this.#held);
+      if (missing !== undefined) return await this.#leave(missing);
+      await this.#send(this.#held);
+    } catch (error) {
+      await this.#close();
+      throw error;
+    }
+    await this.#close();
+    return undefined;
+  }
+
+  /** The file opened anew, and the socket's descriptor made ours; or why not. */
+  #hold(): Held | string {
+    const { libc, fd, cookie } = this.#connection;
+    const { real, dev, ino } = this.#stream.body.file;
+    const file = openRegular(real);
+    if (file.kind === "refusal") return "the file is not there any more";
+    const out = file.dev === dev && file.ino === ino ? libc.dup(fd) : -1;
+    // Looked at after the duplicate was made: from here on nobody can put another in its place.
+    if (out >= 0 && libc.cookie(out) === cookie) return { file, out };
+    fs.closeSync(file.fd);
+    if (out >= 0) libc.close(out);
+    return out >= 0 ? "the server has closed the connection" : "the file was replaced";
+  }
+
+  /** What frames the first part, and the first bytes of that. */
+  #first({ file }: Held): Uint8Array<ArrayBuffer> {
+    const [{ header, offset }] = this.#stream.body.parts;
+    const frame = new TextEncoder().encode(header);
+    const random = crypto.getRandomValues(new Uint16Array(1))[0];
+    const bytes = new Uint8Array(frame.length + 1 + random % FIRST);
+    bytes.set(frame);
+    for (let at = frame.length; at < bytes.length;) {
+      const read = fs.readSync(file.fd, bytes, at, bytes.length - at, offset + at - frame.length);
+      if (read === 0) throw new TruncatedError();
+      at += read;
+    }
+    this.#given = bytes.length;
+    return bytes;
+  }
+
+  /** Undefined once head and first bytes have left, and the connection takes more; otherwise why that is not so. */
+  async #headHasLeft({ out }: Held): Promise<string | undefined> {
+    const { libc, written } = this.#connection;
+    const expected = written + this.#head + this.#given;
+    const deadline = performance.now() + PATIENCE;
+    for (let turn = 0; performance.now() < deadline; turn++) {
+      if (this.#abort.signal.aborted) return "the connection has ended";
+      const now = libc.tcp(out)?.written ?? Infinity;
+      if (now > expected) return "what the server wrote is not the head that was expected";
+      if (now === expected) return undefined;
+      await new Promise((resolve) => turn < TURNS ? setImmediate(resolve) : setTimeout(resolve, 1));
+    }
+    return "the head did not leave in time, or is not the one that was expected";
+  }
+
+  async #send({ file, out }: Held): Promise<void> {
+    const { libc } = this.#connection;
+    const { body, rateLimit } = this.#stream;
+    const rest = skip(body, this.#given);
+    const options = optionsOf(rest, rateLimit).map((part) => ({ ...part, signal: this.#abort.signal }));
+    const observer: Observer = {
+      started: (start) => this.#told(start),
+      moved: () => {},
+    };
+    // The server's own stream of the file is not needed any more.
+    const closed = this.#original.cancel();
+    try {
+      if (await sendParts(out, file.fd, options, observer) < countOf(rest)) throw new TruncatedError();
+      libc.shutdown(out);
+      await this.#acknowledged(out);
+    } catch (error) {
+      libc.shutdown(out); // its last byte is not the body's, which the client sees by the length
+      throw error;
+    } finally {
+      await closed;
+    }
+  }
+
+  /**
+   * Waits until the client's system has all of it. The server closes the connection when the body ends early for it,
+   * and where pipelined requests are unread then, the kernel resets it and throws away what is on its way.
+   */
+  async #acknowledged(out: number): Promise<void> {
+    const { signal } = this.#abort;
+    let [pause] = LOOK;
+    let acked = -1;
+    let since = performance.now();
+    for (;;) {
+      const state = this.#connection.libc.tcp(out);
+      if (!state || state.acked >= state.written || signal.aborted) return;
+      if (state.acked > acked) since = performance.now();
+      else if (performance.now() - since > SILENT) return;
+      acked = state.acked;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      pause = Math.min(2 * pause, LOOK[1]);
+    }
+  }
+
+  /** Leaves the rest to the server. */
+  async #leave(reason: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    this.#told({ via: "native", reason });
+    this.#release();
+    this.#reader = this.#original.getReader();
+    return await this.#feed(this.#reader);
+  }
+
+  /** The next chunk of the original behind what was given already. */
+  async #feed(
+    reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
+  ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return undefined;
+      const rest = value.subarray(Math.min(this.#given, value.length));
+      this.#given -= value.length - rest.length;
+      if (rest.length > 0) return rest;
+    }
+  }
+
+  /** The server has done with the body before its end. */
+  async #cancel(): Promise<void> {
+    // It gives a client up that has ended its own direction; our duplicate still leads there.
+    const { libc } = this.#connection;
+    if (!this.#held || !libc.tcp(this.#held.out)?.halfClosed) this.#abort.abort();
+    await this.#running;
+    await this.#close();
+  }
+
+  #release(): void {
+    if (!this.#held) return;
+    fs.closeSync(this.#held.file.fd);
+    this.#connection.libc.close(this.#held.out);
+    this.#held = undefined;
+  }
+
+  async #close(): Promise<void> {
+    this.#release();
+    if (this.#reader) await this.#reader.cancel();
+    else if (!this.#original.locked) await this.#original.cancel();
+  }
+}
+
+/** A body without its first `bytes`, which do not reach behind the first part. */
+function skip({ file, parts, trailer, length }: FileBody, bytes: number): FileBody {
+  const [{ header, offset, count }, ...others] = parts;
+  const done = bytes - header.length;
+  const first = { header: "", offset: offset + done, count: count - done };
+  return { file, parts: [first, ...others], trailer, length: length - bytes };
+}

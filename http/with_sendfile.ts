@@ -1,0 +1,158 @@
+import { findPeer } from "../ffi/find.ts";
+import type { Libc } from "../ffi/libc.ts";
+import { libc as loadLibc } from "../ffi/load.ts";
+import { whyNotSendfile } from "../sendfile.ts";
+import { count, counters } from "../stats.ts";
+import { type FileStream, fileStreams } from "./response.ts";
+import { type BodyWay, type Connection, FIRST, Takeover } from "./takeover.ts";
+
+export type { BodyWay };
+
+/** Options of {@link withSendfile}. */
+export interface WithSendfileOptions {
+  /**
+   * Bodies of fewer bytes are left to the server, as the connection ends with a response that is sent past it.
+   *
+   * @default {1048576}
+   */
+  threshold?: number;
+  /** Told which way each body goes that is a file's, and why not by sendfile(2). */
+  onBody?: (way: BodyWay, request: Request) => void;
+}
+
+/** A handler of `Deno.serve`, as much of it as is needed. `Info`: what the server tells of a request beside it. */
+export type Handler<Info> = (request: Request, info: Info) => Response | Promise<Response>;
+
+const THRESHOLD = 1024 * 1024;
+
+/** Bytes of a body for which one descriptor is looked at: a look takes 0.2 µs, sendfile spares 0.2 µs a KiB. */
+const WORTH = 1024;
+
+/** The reason phrases that hyper writes. Other statuses have no file. */
+const REASONS: Readonly<Record<number, string>> = { 200: "OK", 206: "Partial Content" };
+
+/** What hyper adds: `date: Sun, 06 Nov 1994 08:49:37 GMT`. */
+const DATE = 37;
+
+/**
+ * Makes the file bodies of a handler for `Deno.serve` leave by sendfile(2): those of `serveFile` and `serveDir`, through
+ * whatever router and middleware, as long as nobody has put another body in their place. Everything else is returned as
+ * the handler gave it, and so is a file wherever anything is in doubt: TLS, HTTP/2, a unix socket, no FFI permission,
+ * compression, a connection that is not known to be the request's. It has to be the outermost handler.
+ *
+ * The connection ends with such a response. On Bun, and where there is no sendfile(2), it is the handler itself: Bun.serve
+ * sends files so by itself.
+ *
+ * Throws `TypeError` or `RangeError` for bad options.
+ *
+ * Source: DESIGN of this package; sendfile(2), tcp(7).
+ *
+ * @example
+ * ```ts no-eval
+ * import { serveDir, withSendfile } from "@zerocopy/sendfile/http";
+ *
+ * Deno.serve(withSendfile((request) => serveDir(request, { fsRoot: "public" })));
+ * ```
+ */
+export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfileOptions = {}): Handler<Info> {
+  if (typeof handler !== "function") throw new TypeError("handler must be a function");
+  const { threshold = THRESHOLD, onBody } = options;
+  if (typeof threshold !== "number") throw new TypeError("threshold must be a number of bytes");
+  if (!(threshold >= 0)) throw new RangeError(`threshold must be a number of bytes, not ${threshold}`);
+  if (!("Deno" in globalThis)) return handler;
+  const finish = (response: Response, request: Request, info: Info) => {
+    const stream = streamOf(response);
+    if (!stream) return response;
+    const told = (way: BodyWay) => {
+      if (way.via === "native") {
+        counters.native.transfers++;
+        count(way.reason!);
+      }
+      onBody?.(way, request);
+    };
+    const plan = stream.body.length < threshold
+      ? "the body is below the threshold"
+      : planOf(response, stream, request, info);
+    if (typeof plan === "string") {
+      told({ via: "native", reason: plan });
+      return response;
+    }
+    const { connection, headers, head } = plan;
+    const takeover = new Takeover(connection, head, response.body!, stream, told);
+    return new Response(takeover.toStream(), { status: response.status, headers });
+  };
+  return (request, info) => {
+    const response = handler(request, info);
+    return response instanceof Promise
+      ? response.then((response) => finish(response, request, info))
+      : finish(response, request, info);
+  };
+}
+
+/** The file that a response's body still is. The body of other responses is not looked at, which would change it. */
+function streamOf(response: Response): FileStream | undefined {
+  if (response.headers.get("accept-ranges") !== "bytes") return undefined;
+  const { body } = response;
+  return body && !body.locked ? fileStreams.get(body) : undefined;
+}
+
+interface Plan {
+  readonly connection: Connection;
+  readonly headers: Headers;
+  /** Bytes of the head that the server will write. */
+  readonly head: number;
+}
+
+/** All that the way past the server takes, or why it is not gone. */
+function planOf(response: Response, { body }: FileStream, request: Request, info: unknown): Plan | string {
+  if (request.url.startsWith("https:")) return "TLS";
+  const missing = whyNotSendfile();
+  if (missing !== undefined) return missing;
+  const reason = REASONS[response.status];
+  if (reason === undefined || response.headers.get("content-length") !== String(body.length)) {
+    return "status or length are not the file's any more";
+  }
+  if (response.headers.has("transfer-encoding")) return "the response has a Transfer-Encoding";
+  if (body.parts[0].count <= FIRST) return "the first range is small";
+  const connection = connectionOf(loadLibc() as Libc, request, info, body.length);
+  if (typeof connection === "string") return connection;
+  const headers = new Headers(response.headers);
+  headers.set("connection", "close");
+  let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length + (headers.has("date") ? 0 : DATE);
+  for (const [name, value] of headers) head += name.length + value.length + ": \r\n".length;
+  return { connection, headers, head };
+}
+
+/** Connections that are not for this, by their peers: those that speak HTTP/2 come with many requests. */
+const others = new Map<string, { fd: number; cookie: bigint }>();
+
+/** How many of them are remembered. */
+const OTHERS = 1000;
+
+/** The connection that a request came on, where it is certain and speaks HTTP/1; otherwise why not. */
+function connectionOf(libc: Libc, request: Request, info: unknown, length: number): Connection | string {
+  const { remoteAddr } = (info ?? {}) as Partial<Deno.ServeHandlerInfo>;
+  if (remoteAddr?.transport !== "tcp") return "not a TCP connection";
+  const { hostname, port } = remoteAddr;
+  const peer = `${hostname} ${port}`;
+  const other = others.get(peer);
+  if (other && libc.cookie(other.fd) === other.cookie) return NOT_FIRST;
+  const remote = libc.parseEndpoint(hostname, port);
+  if (!remote) return "its address is not an IP address";
+  const fd = findPeer(libc, remote, length / WORTH);
+  if (typeof fd === "string") return fd;
+  const cookie = libc.cookie(fd);
+  const state = libc.tcp(fd);
+  if (cookie === 0n || !state) return "the system does not tell what the connection has written";
+  // Before its first response an HTTP/1 connection has written nothing, one of HTTP/2 its settings. RFC 9113, 8.2.2: no
+  // HTTP/2 request has the field Connection.
+  if (state.written > 0 && !request.headers.has("connection")) {
+    if (others.size >= OTHERS) others.delete(others.keys().next().value!);
+    others.set(peer, { fd, cookie });
+    return NOT_FIRST;
+  }
+  if (state.acked !== state.written) return "an earlier response is still under way";
+  return { libc, fd, cookie, written: state.written };
+}
+
+const NOT_FIRST = "the connection was not seen from its first byte";
