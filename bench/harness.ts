@@ -179,8 +179,8 @@ export function rate(server: Server, file: File, { bytes, seconds }: Drained): n
 }
 
 /**
- * Throws unless the server gives the right response twice on one connection, without a byte too many. The head is
- * to be `head`, or any that tells the length.
+ * Throws unless the server gives the right response, and once more where the connection stays open, without a byte too
+ * many. The head is to be `head`, or any that tells the length.
  */
 export async function check(server: Server, file: File, head?: Uint8Array): Promise<void> {
   const conn = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
@@ -188,7 +188,9 @@ export async function check(server: Server, file: File, head?: Uint8Array): Prom
   const timer = setTimeout(() => reject(new Error("no answer")), PATIENCE);
   try {
     for (let response = 0; response < 2; response++) {
-      server.lengths.set(file, await Promise.race([ask(conn, file, head), expired]));
+      const { length, closes } = await Promise.race([ask(conn, file, head), expired]);
+      server.lengths.set(file, length);
+      if (closes) break;
     }
   } catch (cause) {
     stop.signal.throwIfAborted();
@@ -199,8 +201,12 @@ export async function check(server: Server, file: File, head?: Uint8Array): Prom
   }
 }
 
-/** Asks for the file as drain does; the length of the response. */
-async function ask(conn: Deno.TcpConn, file: File, head?: Uint8Array): Promise<number> {
+/** Asks for the file as drain does; the length of the response, and whether the server says that it closes. */
+async function ask(
+  conn: Deno.TcpConn,
+  file: File,
+  head?: Uint8Array,
+): Promise<{ length: number; closes: boolean }> {
   await conn.write(new TextEncoder().encode(`GET /${file.name} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`));
   const received = Buffer.alloc(HEAD_MAX + file.body.length);
   let at = 0;
@@ -212,7 +218,7 @@ async function ask(conn: Deno.TcpConn, file: File, head?: Uint8Array): Promise<n
     if (body < 0) body = checkHead(received.subarray(0, Math.min(at, HEAD_MAX)), file, head);
   }
   checkBody(received.subarray(body, at), file);
-  return at;
+  return { length: at, closes: /^connection: *close\r$/im.test(received.toString("latin1", 0, body)) };
 }
 
 /** Where the body begins, or -1 where that has not arrived. */

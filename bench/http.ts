@@ -42,6 +42,15 @@ const CONTENDERS = {
   "static-deno": { what: "the static server on Deno", start: onDeno("../cli.ts", quiet) },
   "stream-deno": { what: "Deno.serve, FsFile.readable", start: onDeno("http_deno_stream.ts") },
   "servefile-deno": { what: "Deno.serve, serveFile", start: onDeno("http_servefile.ts") },
+  "with-deno": {
+    what: "Deno.serve, withSendfile around serveFile",
+    start: onDeno("http_servefile.ts", wrapped),
+  },
+  "memory-deno": { what: "Deno.serve, bodies from memory", start: onDeno("http_memory.ts") },
+  "memory-with": {
+    what: "Deno.serve, withSendfile around bodies from memory",
+    start: onDeno("http_memory.ts", wrapped),
+  },
   "sendfile-deno": { what: "node:http on Deno, sendFile", start: onDeno("http_sendfile.ts") },
   "static-bun": { what: "the static server on Bun", needs: "bun", start: onProgram("../cli.ts", quiet) },
   "file-bun": { what: "Bun.serve, Bun.file", needs: "bun", start: onProgram("http_bun_file.ts") },
@@ -53,11 +62,12 @@ type Name = keyof typeof CONTENDERS;
 
 const NAMES = Object.keys(CONTENDERS) as Name[];
 
-/** A ratio that is to be reached. */
+/** A ratio that is to be reached: of requests per second at least, of CPU time per byte at most. */
 interface Goal {
   readonly server: Name;
   readonly base: Name;
   readonly ratio: number;
+  readonly figure?: keyof Pick<Row, "rates" | "costs">;
   readonly at: (size: number) => boolean;
 }
 
@@ -67,6 +77,9 @@ const GOALS: readonly Goal[] = [
   { server: "static-deno", base: "stream-deno", ratio: 3, at: (size) => size >= MIB },
   { server: "servefile-deno", base: "stream-deno", ratio: 2.2, at: (size) => size === 4 * KIB },
   { server: "servefile-deno", base: "stream-deno", ratio: 1.5, at: (size) => size === 64 * KIB },
+  { server: "with-deno", base: "stream-deno", ratio: 2, at: (size) => size >= MIB },
+  { server: "with-deno", base: "stream-deno", ratio: 0.45, figure: "costs", at: (size) => size >= MIB },
+  { server: "memory-with", base: "memory-deno", ratio: 0.97, at: (size) => size === 4 * KIB },
   { server: "servefile-bun", base: "file-bun", ratio: 1, at: () => true },
   { server: "static-bun", base: "file-bun", ratio: 1, at: () => true },
 ];
@@ -83,8 +96,12 @@ interface Row {
   readonly label: string;
   readonly size: number;
   /** Responses per second of each server, by round. */
-  readonly rates: ReadonlyMap<string, readonly number[]>;
+  readonly rates: Figures;
+  /** CPU seconds of each server for each byte, by round. */
+  readonly costs: Figures;
 }
+
+type Figures = ReadonlyMap<string, readonly number[]>;
 
 const { values: flags } = parseArgs({
   options: {
@@ -169,6 +186,10 @@ function directoryOnly(data: string): string[] {
   return [data];
 }
 
+function wrapped(data: string): string[] {
+  return [data, "withSendfile"];
+}
+
 /** The arguments of the static server. */
 function quiet(data: string): string[] {
   return ["--log", "none", "--host", "127.0.0.1", "-p", "0", data];
@@ -211,24 +232,29 @@ async function measure(place: Place, servers: Server[], file: File, count: numbe
   const label = `${harness.shownSize(file)} x ${count}`;
   servers.forEach(forgetPeak);
   const measured = await harness.measureRounds(servers, rounds, (server) => load(place, server, file, count));
-  const rates = new Map(
-    servers.map((server, i) => [server.name, measured.map(({ runs }) => rate(server, file, runs[i]))]),
-  );
+  const figures = (of: (run: Run, server: Server) => number): Figures =>
+    new Map(servers.map((server, i) => [server.name, measured.map(({ runs }) => of(runs[i], server))]));
+  const rates = figures((run, server) => rate(server, file, run));
+  const costs = figures(costOf);
   console.log(`\n${label}`);
   printRow(["", "req/s", "GB/s", "CPU s/GB", "MB now", "MB peak", "/ nginx"]);
   servers.forEach((server, i) => printServer(server, measured.map(({ runs }) => runs[i]), rates));
   harness.printDoubts(measured);
-  return { label, size: file.body.length, rates };
+  return { label, size: file.body.length, rates, costs };
 }
 
-function printServer(server: Server, runs: readonly Run[], rates: Row["rates"]): void {
+function costOf({ busy, seconds, bytes }: Run): number {
+  return busy * seconds / bytes;
+}
+
+function printServer(server: Server, runs: readonly Run[], rates: Figures): void {
   const perSecond = median(rates.get(server.name)!);
   const ratios = ratiosOf(rates, server.name, "nginx");
   printRow([
     server.name,
     perSecond.toFixed(perSecond < 1000 ? 1 : 0),
     median(runs.map(({ bytes, seconds }) => bytes / seconds / 1e9)).toFixed(2),
-    median(runs.map(({ bytes, seconds, busy }) => busy * seconds / bytes * 1e9)).toFixed(3),
+    (median(runs.map(costOf)) * 1e9).toFixed(3),
     shownMemory(median(runs.map(({ memory }) => memory))),
     shownMemory(memory(server, "VmHWM")),
     ratios ? median(ratios).toFixed(2) : "-",
@@ -279,18 +305,22 @@ function printGoals(rows: readonly Row[]): void {
   }
 }
 
-function printGoal({ server, base, ratio }: Goal, { label, rates }: Row): void {
-  const ratios = ratiosOf(rates, server, base);
-  console.log(
-    `  ${`${server} / ${base}`.padEnd(30)}${label.padEnd(14)}>= ${ratio.toFixed(1)}   ` +
-      (ratios ? `${median(ratios) >= ratio ? "met    " : "NOT MET"} ${shownRatios(ratios)}` : "not measured"),
-  );
+function printGoal({ server, base, ratio, figure = "rates" }: Goal, row: Row): void {
+  const ratios = ratiosOf(row[figure], server, base);
+  const bound = `${figure === "costs" ? "CPU <=" : ">="} ${ratio}`.padEnd(12);
+  console.log(`  ${`${server} / ${base}`.padEnd(30)}${row.label.padEnd(14)}${bound}` + verdict());
+
+  function verdict(): string {
+    if (!ratios) return "not measured";
+    const met = figure === "costs" ? median(ratios) <= ratio : median(ratios) >= ratio;
+    return `${met ? "met    " : "NOT MET"} ${shownRatios(ratios)}`;
+  }
 }
 
 /** Each round's ratio of two servers, where both were measured. */
-function ratiosOf(rates: Row["rates"], server: string, base: string): number[] | undefined {
-  const bases = rates.get(base);
-  return bases && rates.get(server)?.map((rate, i) => rate / bases[i]);
+function ratiosOf(figures: Figures, server: string, base: string): number[] | undefined {
+  const bases = figures.get(base);
+  return bases && figures.get(server)?.map((figure, i) => figure / bases[i]);
 }
 
 function shownRatios(ratios: readonly number[]): string {

@@ -1,11 +1,11 @@
 /**
- * Files by `serveFile`, under `Deno.serve` or `Bun.serve`.
+ * Files by `serveFile`, under `Deno.serve` or `Bun.serve`, there also with `withSendfile` around it.
  *
- *   deno run -A http_servefile.ts DIR
+ *   deno run -A http_servefile.ts DIR [withSendfile]
  *   bun http_servefile.ts DIR
  */
 import process from "node:process";
-import { serveFile } from "../http/mod.ts";
+import { serveFile, withSendfile } from "../http/mod.ts";
 
 /** The part of Bun in use. */
 interface BunGlobal {
@@ -18,7 +18,7 @@ interface BunGlobal {
 }
 const { Bun } = globalThis as unknown as { Bun?: BunGlobal };
 
-const directory = process.argv[2];
+const [directory, wrapper] = process.argv.slice(2);
 const address = { hostname: "127.0.0.1", port: 0 };
 
 function answer(request: Request): Promise<Response> {
@@ -26,4 +26,7 @@ function answer(request: Request): Promise<Response> {
 }
 
 if (Bun) console.log(Bun.serve({ ...address, development: false, fetch: answer }).port);
-else Deno.serve({ ...address, onListen: ({ port }) => console.log(port) }, answer);
+else {Deno.serve({
+    ...address,
+    onListen: ({ port }) => console.log(port),
+  }, wrapper ? withSendfile(answer) : answer);}

@@ -25,19 +25,31 @@ export function isConnection(libc: Libc, fd: number, { local, remote }: Connecti
     libc.endpoint(fd, "local", scratch) && sameEndpoint(scratch, local);
 }
 
+/** The one socket that matches; undefined where there is none, "several" where there are more. */
+function findSocket(
+  libc: Libc,
+  limit: number,
+  matches: (fd: number) => boolean,
+): number | "several" | undefined {
+  let found: number | undefined;
+  let several = false;
+  libc.eachOpen(limit, (fd) => {
+    if (matches(fd)) {
+      if (found === undefined) found = fd;
+      else several = libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found); // no duplicates of one
+    }
+    return !several;
+  });
+  return several ? "several" : found;
+}
+
 /**
  * The descriptor of a connection that its runtime does not tell, found among the process's own by both addresses.
  * Two descriptors of one socket (duplicates, told by the socket cookie) are one match; two sockets are no match.
  */
 export function findConnection(libc: Libc, connection: Connection): number | undefined {
-  let found: number | undefined;
-  const limit = libc.descriptorLimit();
-  for (let fd = 0; fd < limit; fd++) {
-    if (!isConnection(libc, fd, connection)) continue;
-    if (found === undefined) found = fd;
-    else if (libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found)) return undefined;
-  }
-  return found;
+  const found = findSocket(libc, libc.descriptorLimit(), (fd) => isConnection(libc, fd, connection));
+  return found === "several" ? undefined : found;
 }
 
 /**
@@ -47,14 +59,9 @@ export function findConnection(libc: Libc, connection: Connection): number | und
 export function findPeer(libc: Libc, remote: Endpoint, budget: number): number | string {
   const limit = libc.descriptorLimit();
   if (limit > budget) return "more descriptors than the body is worth looking at";
-  let found: number | undefined;
-  for (let fd = 0; fd < limit; fd++) {
-    if (!libc.endpoint(fd, "remote", scratch) || !sameEndpoint(scratch, remote)) continue;
-    if (found === undefined) found = fd;
-    else if (libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found)) {
-      return "several connections have this peer";
-    }
-  }
+  const isPeer = (fd: number) => libc.endpoint(fd, "remote", scratch) && sameEndpoint(scratch, remote);
+  const found = findSocket(libc, limit, isPeer);
+  if (found === "several") return "several connections have this peer";
   return found ?? "its descriptor was not found";
 }
 
@@ -63,11 +70,12 @@ export function findPeer(libc: Libc, remote: Endpoint, budget: number): number |
  * the same bytes, and this package never uses a descriptor's own position.
  */
 export function findFile(libc: Libc, dev: number, ino: number): number | undefined {
-  const limit = libc.descriptorLimit();
-  for (let fd = 0; fd < limit; fd++) {
-    if (isFile(libc, fd, dev, ino) && libc.isReadable(fd)) return fd;
-  }
-  return undefined;
+  let found: number | undefined;
+  libc.eachOpen(libc.descriptorLimit(), (fd) => {
+    if (isFile(libc, fd, dev, ino) && libc.isReadable(fd)) found = fd;
+    return found === undefined;
+  });
+  return found;
 }
 
 /** Whether `fd` stands for the regular file `dev`, `ino`. */

@@ -9,6 +9,11 @@ const O_ACCMODE = 3;
 const O_WRONLY = 1;
 const POLLIN = 1;
 const POLLOUT = 4;
+const POLLNVAL = 32;
+
+/** Descriptors asked for in one call of poll. */
+const POLLED = 1024;
+
 const AF_INET = 2;
 const IPPROTO_TCP = 6;
 const SOCK_STREAM = 1;
@@ -72,6 +77,7 @@ export class Libc {
   readonly #length = new Uint32Array(1);
   readonly #value = new Int32Array(1);
   readonly #pollfd = new Int32Array(2);
+  readonly #polled = new Int32Array(2 * POLLED);
   readonly #one: number | bigint;
   readonly #stat: FileStat = {
     regular: false,
@@ -256,6 +262,26 @@ export class Libc {
     this.#pollfd[1] = event === "readable" ? POLLIN : POLLOUT;
     // An interruption counts as readiness: the caller tries again and comes back.
     return this.library.call.poll(this.#pollfd, this.#one, ms) !== 0;
+  }
+
+  /**
+   * Calls `each` with every open descriptor below `limit` until that returns false. poll(2) tells which are open: to ask
+   * each number for itself takes ten times as long where few of them are.
+   */
+  eachOpen(limit: number, each: (fd: number) => boolean): void {
+    for (let from = 0; from < limit; from += POLLED) {
+      // Not all at once: more than RLIMIT_NOFILE are refused.
+      const count = Math.min(POLLED, limit - from);
+      for (let i = 0; i < count; i++) {
+        this.#polled[2 * i] = from + i;
+        this.#polled[2 * i + 1] = 0;
+      }
+      const known = this.library.call.poll(this.#polled, this.library.wide(count), 0) >= 0;
+      for (let i = 0; i < count; i++) {
+        if (known && (this.#polled[2 * i + 1] >> 16) & POLLNVAL) continue;
+        if (!each(from + i)) return;
+      }
+    }
   }
 
   openSelector(): Selector {

@@ -28,8 +28,19 @@ export interface FileStream {
   readonly rateLimit: number | undefined;
 }
 
-/** What the bodies that are streams of files stand for: whoever sends one may send the file instead. */
-export const fileStreams = new WeakMap<ReadableStream, FileStream>();
+/** The bodies that are streams of files, and what they stand for: whoever sends one may send the file instead. */
+const fileStreams = new WeakMap<ReadableStream, FileStream>();
+let fileStreamsMade = 0;
+
+/** How many there have been: it tells at no cost that none came of what ran in between. */
+export function countFileStreams(): number {
+  return fileStreamsMade;
+}
+
+/** The file that a body still is. */
+export function fileStreamOf(body: ReadableStream): FileStream | undefined {
+  return fileStreams.get(body);
+}
 
 /** An answer as the Response that the runtime sends best. */
 export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response {
@@ -41,7 +52,10 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
   const { rateLimit } = rules;
   const native = rateLimit === undefined ? nativeBody(body, headers, status, asked) : undefined;
   const stream = native ?? streamOf(new Chunks(body, rateLimit));
-  if (stream instanceof ReadableStream) fileStreams.set(stream, { body, rateLimit });
+  if (stream instanceof ReadableStream) {
+    fileStreams.set(stream, { body, rateLimit });
+    fileStreamsMade++;
+  }
   return new Response(stream, { status, headers: toInit(headers) });
 }
 

@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import { setImmediate } from "node:timers";
+import { ConnectionClosedError } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Via } from "../options.ts";
 import { sendParts } from "../sendfile.ts";
@@ -66,11 +67,11 @@ export class Takeover {
   #held: Held | undefined;
   /** Set once the rest is the server's. */
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
-  /** Bytes of the body that the server was given out of its turn. */
+  /** Bytes of the body that the server was given before the rest. */
   #given = 0;
   #running: Promise<unknown> | undefined;
 
-  /** `head`: bytes of the head; `original`: the body that `stream` stands for. */
+  /** `head`: bytes of the head that the server will write; `original`: the body that `stream` stands for. */
   constructor(
     connection: Connection,
     head: number,
@@ -180,8 +181,9 @@ export class Takeover {
       libc.shutdown(out);
       await this.#acknowledged(out);
     } catch (error) {
-      libc.shutdown(out); // its last byte is not the body's, which the client sees by the length
-      throw error;
+      libc.shutdown(out); // before its end, which the client sees by the length
+      // A client that leaves is not the handler's error, nor is a server that shuts down.
+      if (!(error instanceof ConnectionClosedError) && !this.#abort.signal.aborted) throw error;
     } finally {
       await closed;
     }

@@ -3,7 +3,7 @@ import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { whyNotSendfile } from "../sendfile.ts";
 import { count, counters } from "../stats.ts";
-import { type FileStream, fileStreams } from "./response.ts";
+import { countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
 import { type BodyWay, type Connection, FIRST, Takeover } from "./takeover.ts";
 
 export type { BodyWay };
@@ -82,10 +82,14 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
     return new Response(takeover.toStream(), { status: response.status, headers });
   };
   return (request, info) => {
+    const before = countFileStreams();
     const response = handler(request, info);
-    return response instanceof Promise
-      ? response.then((response) => finish(response, request, info))
-      : finish(response, request, info);
+    if (response instanceof Promise) {
+      return response.then((response) =>
+        countFileStreams() === before ? response : finish(response, request, info)
+      );
+    }
+    return countFileStreams() === before ? response : finish(response, request, info);
   };
 }
 
@@ -93,7 +97,7 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
 function streamOf(response: Response): FileStream | undefined {
   if (response.headers.get("accept-ranges") !== "bytes") return undefined;
   const { body } = response;
-  return body && !body.locked ? fileStreams.get(body) : undefined;
+  return body && !body.locked ? fileStreamOf(body) : undefined;
 }
 
 interface Plan {
@@ -123,11 +127,18 @@ function planOf(response: Response, { body }: FileStream, request: Request, info
   return { connection, headers, head };
 }
 
-/** Connections that are not for this, by their peers: those that speak HTTP/2 come with many requests. */
-const others = new Map<string, { fd: number; cookie: bigint }>();
+interface Known {
+  readonly fd: number;
+  /** That of the socket behind `fd`. */
+  readonly cookie: bigint;
+  readonly http1: boolean;
+}
 
-/** How many of them are remembered. */
-const OTHERS = 1000;
+/** Whether a connection speaks HTTP/1, by its peer, so far as that is known. */
+const known = new Map<string, Known>();
+
+/** How many are remembered. */
+const KNOWN = 1000;
 
 /** The connection that a request came on, where it is certain and speaks HTTP/1; otherwise why not. */
 function connectionOf(libc: Libc, request: Request, info: unknown, length: number): Connection | string {
@@ -135,8 +146,9 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
   if (remoteAddr?.transport !== "tcp") return "not a TCP connection";
   const { hostname, port } = remoteAddr;
   const peer = `${hostname} ${port}`;
-  const other = others.get(peer);
-  if (other && libc.cookie(other.fd) === other.cookie) return NOT_FIRST;
+  const before = known.get(peer);
+  // The search is needed each time where the answer is yes: a second connection may have the same peer by now.
+  if (before?.http1 === false && libc.cookie(before.fd) === before.cookie) return NOT_FIRST;
   const remote = libc.parseEndpoint(hostname, port);
   if (!remote) return "its address is not an IP address";
   const fd = findPeer(libc, remote, length / WORTH);
@@ -144,15 +156,20 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
   const cookie = libc.cookie(fd);
   const state = libc.tcp(fd);
   if (cookie === 0n || !state) return "the system does not tell what the connection has written";
-  // Before its first response an HTTP/1 connection has written nothing, one of HTTP/2 its settings. RFC 9113, 8.2.2: no
-  // HTTP/2 request has the field Connection.
-  if (state.written > 0 && !request.headers.has("connection")) {
-    if (others.size >= OTHERS) others.delete(others.keys().next().value!);
-    others.set(peer, { fd, cookie });
-    return NOT_FIRST;
-  }
+  // Before its first response an HTTP/1 connection has written nothing, one of HTTP/2 its settings; and no request of
+  // HTTP/2 has the field Connection (RFC 9113, 8.2.2).
+  const http1 = before?.cookie === cookie
+    ? before.http1
+    : state.written === 0 || request.headers.has("connection");
+  remember(peer, { fd, cookie, http1 });
+  if (!http1) return NOT_FIRST;
   if (state.acked !== state.written) return "an earlier response is still under way";
   return { libc, fd, cookie, written: state.written };
 }
 
 const NOT_FIRST = "the connection was not seen from its first byte";
+
+function remember(peer: string, connection: Known): void {
+  if (known.size >= KNOWN) known.delete(known.keys().next().value!);
+  known.set(peer, connection);
+}

@@ -1,0 +1,19 @@
+/**
+ * What `withSendfile` costs a handler that has no files to send: the same bytes from memory, with it or without.
+ *
+ *   deno run -A http_memory.ts DIR [withSendfile]
+ */
+import { withSendfile } from "../http/mod.ts";
+
+const [directory, wrapper] = Deno.args;
+const bodies = new Map<string, Uint8Array<ArrayBuffer>>();
+
+function answer(request: Request): Response {
+  const { pathname } = new URL(request.url);
+  let body = bodies.get(pathname);
+  if (!body) bodies.set(pathname, body = Deno.readFileSync(directory + pathname));
+  return new Response(body);
+}
+
+const address = { hostname: "127.0.0.1", port: 0, onListen: ({ port }: Deno.NetAddr) => console.log(port) };
+Deno.serve(address, wrapper ? withSendfile(answer) : answer);
