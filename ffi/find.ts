@@ -1,4 +1,4 @@
-import { type Endpoint, type Libc, sameEndpoint } from "./libc.ts";
+import type { Endpoint, Libc } from "./libc.ts";
 
 /** Both ends of a connection. */
 export interface Connection {
@@ -17,12 +17,9 @@ export function parseConnection(
   return here && there && { local: here, remote: there };
 }
 
-const scratch: Endpoint = new Uint8Array(18);
-
 /** Whether `fd` is a socket between these two ends. */
 export function isConnection(libc: Libc, fd: number, { local, remote }: Connection): boolean {
-  return libc.endpoint(fd, "remote", scratch) && sameEndpoint(scratch, remote) &&
-    libc.endpoint(fd, "local", scratch) && sameEndpoint(scratch, local);
+  return libc.hasEndpoint(fd, "remote", remote) && libc.hasEndpoint(fd, "local", local);
 }
 
 /** The one socket that matches; undefined where there is none, "several" where there are more. */
@@ -59,8 +56,7 @@ export function findConnection(libc: Libc, connection: Connection): number | und
 export function findPeer(libc: Libc, remote: Endpoint, budget: number): number | string {
   const limit = libc.descriptorLimit();
   if (limit > budget) return "more descriptors than the body is worth looking at";
-  const isPeer = (fd: number) => libc.endpoint(fd, "remote", scratch) && sameEndpoint(scratch, remote);
-  const found = findSocket(libc, limit, isPeer);
+  const found = findSocket(libc, limit, (fd) => libc.hasEndpoint(fd, "remote", remote));
   if (found === "several") return "several connections have this peer";
   return found ?? "its descriptor was not found";
 }

@@ -57,11 +57,6 @@ const ENDPOINT = 18;
  */
 export type Endpoint = Uint8Array;
 
-export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
-  for (let i = ENDPOINT - 1; i >= 0; i--) if (a[i] !== b[i]) return false; // the port differs most, and is last
-  return true;
-}
-
 /**
  * The C library as the rest of this package sees it: descriptors, bytes and names of errors; no errno number, no
  * struct. Calls on the way of every transfer return a negated errno instead of throwing.
@@ -74,6 +69,7 @@ export class Libc {
   readonly #errnoBytes = new Uint8Array(this.#errnoOut.buffer);
   readonly #four: number | bigint;
   readonly #sockaddr = new Uint8Array(128);
+  readonly #endpoint = new Uint8Array(ENDPOINT);
   readonly #length = new Uint32Array(1);
   readonly #value = new Int32Array(1);
   readonly #pollfd = new Int32Array(2);
@@ -217,19 +213,31 @@ export class Libc {
     return this.system.cookie(this.library, fd);
   }
 
-  /** Reads the address of `fd`'s own end or of its peer's into `into`; false where it has no IP address. */
-  endpoint(fd: number, end: "local" | "remote", into: Endpoint): boolean {
+  /**
+   * Reads the address of `fd`'s own end or of its peer's into `into`; false where it has no IP address, or not the port
+   * of `only`.
+   */
+  endpoint(fd: number, end: "local" | "remote", into: Endpoint, only?: Endpoint): boolean {
     const { call } = this.library;
-    this.#length[0] = this.#sockaddr.length;
+    const sockaddr = this.#sockaddr;
+    this.#length[0] = sockaddr.length;
     const get = end === "local" ? call.getsockname : call.getpeername;
-    if (get(fd, this.#sockaddr, this.#length) < 0) return false;
-    const family = this.system.family(this.#sockaddr);
-    if (family === AF_INET) mapIPv4(into, this.#sockaddr, 4);
-    else if (family === this.system.AF_INET6) into.set(this.#sockaddr.subarray(8, 24));
+    if (get(fd, sockaddr, this.#length) < 0) return false;
+    // It is in the same place in each family, and differs most.
+    if (only && (sockaddr[3] !== only[17] || sockaddr[2] !== only[16])) return false;
+    const family = this.system.family(sockaddr);
+    if (family === AF_INET) mapIPv4(into, sockaddr, 4);
+    else if (family === this.system.AF_INET6) into.set(sockaddr.subarray(8, 24));
     else return false;
-    into[16] = this.#sockaddr[2];
-    into[17] = this.#sockaddr[3];
+    into[16] = sockaddr[2];
+    into[17] = sockaddr[3];
     return true;
+  }
+
+  /** Whether that end of `fd` is `endpoint`. */
+  hasEndpoint(fd: number, end: "local" | "remote", endpoint: Endpoint): boolean {
+    const mine = this.#endpoint;
+    return this.endpoint(fd, end, mine, endpoint) && mine.every((byte, i) => byte === endpoint[i]);
   }
 
   /** The endpoint that a runtime calls `hostname` (an IP address as text) and `port`. */

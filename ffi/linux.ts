@@ -27,6 +27,7 @@ const PATH_MAX = 4096;
 const pathBytes = new Uint8Array(PATH_MAX);
 
 const STATUS = text.encode("/proc/self/status\0");
+const statusBytes = new Uint8Array(1024);
 const O_CLOEXEC = 0x80000;
 
 /** Linux, x86-64 and arm64 (LP64, little endian). */
@@ -147,10 +148,10 @@ export function linux(arch: "x64" | "arm64"): System {
       // By libc, not by the runtime: Deno gives /proc to nobody with less than --allow-all. A fixed path of ours.
       const fd = call.open(STATUS, O_CLOEXEC);
       if (fd < 0) return 1024;
-      const status = new Uint8Array(4096);
-      const length = Number(call.read(fd, status, wide(status.length)));
+      // The line is among the first: what comes before it is short.
+      const length = Number(call.read(fd, statusBytes, wide(statusBytes.length)));
       call.close(fd);
-      const size = /^FDSize:\s*(\d+)/m.exec(new TextDecoder().decode(status.subarray(0, length)));
+      const size = /^FDSize:\s*(\d+)/m.exec(utf8.decode(statusBytes.subarray(0, length)));
       return size ? Number(size[1]) : 1024;
     },
     openSelector: (library, check) => openEpoll(library, arch === "x64", check),

@@ -25,8 +25,11 @@ export type Handler<Info> = (request: Request, info: Info) => Response | Promise
 
 const THRESHOLD = 1024 * 1024;
 
-/** Bytes of a body for which one descriptor is looked at: a look takes 0.2 µs, sendfile spares 0.2 µs a KiB. */
-const WORTH = 1024;
+/**
+ * Bytes of a body for which one descriptor is looked at: a look takes 0.2 to 0.5 µs, and sendfile spares 0.15 µs of CPU
+ * time a KiB (measured).
+ */
+const WORTH = 4 * 1024;
 
 /** The reason phrases that hyper writes. Other statuses have no file. */
 const REASONS: Readonly<Record<number, string>> = { 200: "OK", 206: "Partial Content" };
@@ -102,7 +105,7 @@ function streamOf(response: Response): FileStream | undefined {
 
 interface Plan {
   readonly connection: Connection;
-  readonly headers: Headers;
+  readonly headers: [string, string][];
   /** Bytes of the head that the server will write. */
   readonly head: number;
 }
@@ -120,9 +123,10 @@ function planOf(response: Response, { body }: FileStream, request: Request, info
   if (body.parts[0].count <= FIRST) return "the first range is small";
   const connection = connectionOf(loadLibc() as Libc, request, info, body.length);
   if (typeof connection === "string") return connection;
-  const headers = new Headers(response.headers);
-  headers.set("connection", "close");
-  let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length + (headers.has("date") ? 0 : DATE);
+  const headers: [string, string][] = [["connection", "close"]];
+  for (const field of response.headers) if (field[0] !== "connection") headers.push(field);
+  let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length +
+    (response.headers.has("date") ? 0 : DATE);
   for (const [name, value] of headers) head += name.length + value.length + ": \r\n".length;
   return { connection, headers, head };
 }
