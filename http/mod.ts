@@ -119,7 +119,7 @@ function askedOf({ method, headers }: Request): Asked {
 /** The line of @std/http's file server. */
 function requestLine({ method, url }: Request, status: number, problem: string | undefined): string {
   const time = new Date().toISOString();
-  const path = url.replace(/^https?:\/\/[^/?#]*/i, "").replace(/[?#].*/, "");
+  const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, "").replace(/[?#].*/, "");
   const line = `[${time.slice(0, 10)} ${time.slice(11, 19)}] [${method}] ${printable(path)} ${status}`;
   return problem === undefined ? line : `${line} (${problem})`;
 }

@@ -17,8 +17,8 @@ export interface Target {
   readonly query: string;
 }
 
-/** Origin form or absolute form (RFC 9112, 3.2) in its path and its query. */
-const TARGET = /^(?:https?:\/\/[^/?#]*)?([^?#]*)(\?[^#]*)?/i;
+/** Origin form or absolute form (RFC 9112, 3.2; `http+unix:` is Deno's) in its path and its query. */
+const TARGET = /^(?:[a-z][a-z0-9+.-]*:\/\/[^/?#]*)?([^?#]*)(\?[^#]*)?/i;
 
 /** Takes a request's target (or URL) apart. `urlRoot`: decoded names that it must start with, and that are taken off. */
 export function parseTarget(target: string, urlRoot: readonly string[] = []): Target | Refusal {

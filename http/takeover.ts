@@ -20,6 +20,18 @@ export interface Connection {
   readonly written: number;
 }
 
+/** How the response is to be told from what else the server might write. */
+export interface Plan {
+  readonly connection: Connection;
+  /** Bytes of the head that the server will write. */
+  readonly head: number;
+  /**
+   * Whether the server may compress the body: then the head must have left before any of that is given, as a longer head
+   * and a shorter body can come to the same.
+   */
+  readonly compressible: boolean;
+}
+
 /** Which way a body goes. */
 export interface BodyWay {
   /** Past the server by sendfile(2) or (rarely) by read and write; or by the server itself. */
@@ -58,8 +70,7 @@ interface Held {
  * kernel. Where it comes out different, or not in time, the server gets the rest too.
  */
 export class Takeover {
-  readonly #connection: Connection;
-  readonly #head: number;
+  readonly #plan: Plan;
   readonly #original: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly #stream: FileStream;
   readonly #told: (way: BodyWay) => void;
@@ -71,16 +82,14 @@ export class Takeover {
   #given = 0;
   #running: Promise<unknown> | undefined;
 
-  /** `head`: bytes of the head that the server will write; `original`: the body that `stream` stands for. */
+  /** `original`: the body that `stream` stands for. */
   constructor(
-    connection: Connection,
-    head: number,
+    plan: Plan,
     original: ReadableStream<Uint8Array<ArrayBuffer>>,
     stream: FileStream,
     told: (way: BodyWay) => void,
   ) {
-    this.#connection = connection;
-    this.#head = head;
+    this.#plan = plan;
     this.#original = original;
     this.#stream = stream;
     this.#told = told;
@@ -107,9 +116,10 @@ export class Takeover {
         const held = this.#hold();
         if (typeof held === "string") return await this.#leave(held);
         this.#held = held;
-        return this.#first(held);
+        const missing = this.#plan.compressible ? await this.#hasLeft(held) : undefined;
+        return missing === undefined ? this.#first(held) : await this.#leave(missing);
       }
-      const missing = await this.#headHasLeft(this.#held);
+      const missing = await this.#hasLeft(this.#held);
       if (missing !== undefined) return await this.#leave(missing);
       await this.#send(this.#held);
     } catch (error) {
@@ -122,7 +132,7 @@ export class Takeover {
 
   /** The file opened anew, and the socket's descriptor made ours; or why not. */
   #hold(): Held | string {
-    const { libc, fd, cookie } = this.#connection;
+    const { libc, fd, cookie } = this.#plan.connection;
     const { real, dev, ino } = this.#stream.body.file;
     const file = openRegular(real);
     if (file.kind === "refusal") return "the file is not there any more";
@@ -150,10 +160,10 @@ export class Takeover {
     return bytes;
   }
 
-  /** Undefined once head and first bytes have left, and the connection takes more; otherwise why that is not so. */
-  async #headHasLeft({ out }: Held): Promise<string | undefined> {
-    const { libc, written } = this.#connection;
-    const expected = written + this.#head + this.#given;
+  /** Undefined once the head and what was given have left, and the connection takes more; otherwise why that is not so. */
+  async #hasLeft({ out }: Held): Promise<string | undefined> {
+    const { connection: { libc, written }, head } = this.#plan;
+    const expected = written + head + this.#given;
     const deadline = performance.now() + PATIENCE;
     for (let turn = 0; performance.now() < deadline; turn++) {
       if (this.#abort.signal.aborted) return "the connection has ended";
@@ -166,12 +176,16 @@ export class Takeover {
   }
 
   async #send({ file, out }: Held): Promise<void> {
-    const { libc } = this.#connection;
+    const { libc } = this.#plan.connection;
     const { body, rateLimit } = this.#stream;
     const rest = skip(body, this.#given);
     const options = optionsOf(rest, rateLimit).map((part) => ({ ...part, signal: this.#abort.signal }));
+    let via: Via | undefined;
     const observer: Observer = {
-      started: (start) => this.#told(start),
+      started: (start) => { // each part for itself
+        if (start.via !== via) this.#told(start);
+        via = start.via;
+      },
       moved: () => {},
     };
     // The server's own stream of the file is not needed any more.
@@ -199,7 +213,7 @@ export class Takeover {
     let acked = -1;
     let since = performance.now();
     for (;;) {
-      const state = this.#connection.libc.tcp(out);
+      const state = this.#plan.connection.libc.tcp(out);
       if (!state || state.acked >= state.written || signal.aborted) return;
       if (state.acked > acked) since = performance.now();
       else if (performance.now() - since > SILENT) return;
@@ -233,7 +247,7 @@ export class Takeover {
   /** The server has done with the body before its end. */
   async #cancel(): Promise<void> {
     // It gives a client up that has ended its own direction; our duplicate still leads there.
-    const { libc } = this.#connection;
+    const { libc } = this.#plan.connection;
     if (!this.#held || !libc.tcp(this.#held.out)?.halfClosed) this.#abort.abort();
     await this.#running;
     await this.#close();
@@ -242,7 +256,7 @@ export class Takeover {
   #release(): void {
     if (!this.#held) return;
     fs.closeSync(this.#held.file.fd);
-    this.#connection.libc.close(this.#held.out);
+    this.#plan.connection.libc.close(this.#held.out);
     this.#held = undefined;
   }
 

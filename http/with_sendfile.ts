@@ -4,7 +4,7 @@ import { libc as loadLibc } from "../ffi/load.ts";
 import { whyNotSendfile } from "../sendfile.ts";
 import { count, counters } from "../stats.ts";
 import { countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
-import { type BodyWay, type Connection, FIRST, Takeover } from "./takeover.ts";
+import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./takeover.ts";
 
 export type { BodyWay };
 
@@ -61,6 +61,7 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
   if (typeof handler !== "function") throw new TypeError("handler must be a function");
   const { threshold = THRESHOLD, onBody } = options;
   if (typeof threshold !== "number") throw new TypeError("threshold must be a number of bytes");
+  if (onBody !== undefined && typeof onBody !== "function") throw new TypeError("onBody must be a function");
   if (!(threshold >= 0)) throw new RangeError(`threshold must be a number of bytes, not ${threshold}`);
   if (!("Deno" in globalThis)) return handler;
   const finish = (response: Response, request: Request, info: Info) => {
@@ -77,12 +78,16 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
       ? "the body is below the threshold"
       : planOf(response, stream, request, info);
     if (typeof plan === "string") {
-      told({ via: "native", reason: plan });
+      try {
+        told({ via: "native", reason: plan });
+      } catch (error) {
+        response.body!.cancel(); // nobody else will close the file
+        throw error;
+      }
       return response;
     }
-    const { connection, headers, head } = plan;
-    const takeover = new Takeover(connection, head, response.body!, stream, told);
-    return new Response(takeover.toStream(), { status: response.status, headers });
+    const takeover = new Takeover(plan, response.body!, stream, told);
+    return new Response(takeover.toStream(), { status: response.status, headers: plan.headers });
   };
   return (request, info) => {
     const before = countFileStreams();
@@ -103,15 +108,13 @@ function streamOf(response: Response): FileStream | undefined {
   return body && !body.locked ? fileStreamOf(body) : undefined;
 }
 
-interface Plan {
-  readonly connection: Connection;
-  readonly headers: [string, string][];
-  /** Bytes of the head that the server will write. */
-  readonly head: number;
-}
-
 /** All that the way past the server takes, or why it is not gone. */
-function planOf(response: Response, { body }: FileStream, request: Request, info: unknown): Plan | string {
+function planOf(
+  response: Response,
+  { body }: FileStream,
+  request: Request,
+  info: unknown,
+): Plan & { headers: [string, string][] } | string {
   if (request.url.startsWith("https:")) return "TLS";
   const missing = whyNotSendfile();
   if (missing !== undefined) return missing;
@@ -128,7 +131,9 @@ function planOf(response: Response, { body }: FileStream, request: Request, info
   let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length +
     (response.headers.has("date") ? 0 : DATE);
   for (const [name, value] of headers) head += name.length + value.length + ": \r\n".length;
-  return { connection, headers, head };
+  // Then hyper says so itself.
+  if (/(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "")) headers.shift();
+  return { connection, headers, head, compressible: request.headers.has("accept-encoding") };
 }
 
 interface Known {
