@@ -22,42 +22,52 @@ export function isConnection(libc: Libc, fd: number, { local, remote }: Connecti
   return libc.hasEndpoint(fd, "remote", remote) && libc.hasEndpoint(fd, "local", local);
 }
 
-/** The one socket that matches; undefined where there is none, "several" where there are more. */
+/**
+ * The one socket that matches; undefined where there is none. "several" where there are more, "many" where more than
+ * `budget` descriptors are open.
+ */
 function findSocket(
   libc: Libc,
-  limit: number,
   matches: (fd: number) => boolean,
-): number | "several" | undefined {
+  budget = Infinity,
+): number | "several" | "many" | undefined {
+  const limit = libc.descriptorLimit();
+  // The table never shrinks; a number that is not open costs less, but not nothing.
+  if (limit > budget * CLOSED) return "many";
   let found: number | undefined;
   let several = false;
+  let open = 0;
   libc.eachOpen(limit, (fd) => {
     if (matches(fd)) {
       if (found === undefined) found = fd;
       else several = libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found); // no duplicates of one
     }
-    return !several;
+    return !several && ++open <= budget;
   });
-  return several ? "several" : found;
+  if (several) return "several";
+  return open > budget ? "many" : found;
 }
+
+/** Numbers that are not open cost as much to look at as one that is. */
+const CLOSED = 16;
 
 /**
  * The descriptor of a connection that its runtime does not tell, found among the process's own by both addresses.
  * Two descriptors of one socket (duplicates, told by the socket cookie) are one match; two sockets are no match.
  */
 export function findConnection(libc: Libc, connection: Connection): number | undefined {
-  const found = findSocket(libc, libc.descriptorLimit(), (fd) => isConnection(libc, fd, connection));
-  return found === "several" ? undefined : found;
+  const found = findSocket(libc, (fd) => isConnection(libc, fd, connection));
+  return typeof found === "number" ? found : undefined;
 }
 
 /**
  * The descriptor of the one socket whose peer is `remote`, or in words why none is known to be it. At most `budget`
- * descriptors are looked at.
+ * open descriptors are looked at.
  */
 export function findPeer(libc: Libc, remote: Endpoint, budget: number): number | string {
-  const limit = libc.descriptorLimit();
-  if (limit > budget) return "more descriptors than the body is worth looking at";
-  const found = findSocket(libc, limit, (fd) => libc.hasEndpoint(fd, "remote", remote));
+  const found = findSocket(libc, (fd) => libc.hasEndpoint(fd, "remote", remote), budget);
   if (found === "several") return "several connections have this peer";
+  if (found === "many") return "more descriptors than the body is worth looking at";
   return found ?? "its descriptor was not found";
 }
 

@@ -84,7 +84,7 @@ export class Libc {
     seconds: 0,
     nanoseconds: 0,
   };
-  readonly #tcp: TcpState = { halfClosed: false, written: 0, acked: 0, received: 0 };
+  readonly #tcp: TcpState = { halfClosed: false, closed: false, written: 0, acked: 0, received: 0 };
 
   constructor(library: Library, system: System) {
     this.library = library;

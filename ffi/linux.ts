@@ -13,6 +13,7 @@ const statBytes = new Uint8Array(stat.buffer);
 
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
+const TCP_CLOSE = 7;
 const TCP_CLOSE_WAIT = 8;
 /** linux/tcp.h: struct tcp_info up to tcpi_bytes_retrans, which Linux 4.19 added. */
 const tcpInfo = new DataView(new ArrayBuffer(216));
@@ -132,7 +133,9 @@ export function linux(arch: "x64" | "arm64"): System {
       lengthOut[0] = tcpInfoBytes.length;
       const result = call.getsockopt(fd, IPPROTO_TCP, TCP_INFO, tcpInfoBytes, lengthOut);
       if (result < 0 || lengthOut[0] < tcpInfoBytes.length) return false;
-      into.halfClosed = tcpInfo.getUint8(0) === TCP_CLOSE_WAIT;
+      const state = tcpInfo.getUint8(0);
+      into.halfClosed = state === TCP_CLOSE_WAIT;
+      into.closed = state === TCP_CLOSE;
       into.acked = uint64(tcpInfo, 120);
       into.received = uint64(tcpInfo, 128);
       // tcpi_bytes_sent - tcpi_bytes_retrans + tcpi_notsent_bytes: all of one moment, as a second call would not be

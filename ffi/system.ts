@@ -69,6 +69,8 @@ export interface FileStat {
 export interface TcpState {
   /** The peer has ended its direction, and this side has not ended its own: CLOSE_WAIT. */
   halfClosed: boolean;
+  /** It is over, for both sides. */
+  closed: boolean;
   /** Bytes written to the socket, and of those the ones that the peer's system has acknowledged. */
   written: number;
   acked: number;

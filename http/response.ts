@@ -32,7 +32,7 @@ export interface FileStream {
 const fileStreams = new WeakMap<ReadableStream, FileStream>();
 let fileStreamsMade = 0;
 
-/** How many there have been: it tells at no cost that none came of what ran in between. */
+/** How many there have been: it tells at no cost that none was made by what ran in between. */
 export function countFileStreams(): number {
   return fileStreamsMade;
 }

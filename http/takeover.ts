@@ -1,10 +1,10 @@
 import * as fs from "node:fs";
-import { setImmediate } from "node:timers";
 import { ConnectionClosedError } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Via } from "../options.ts";
 import { sendParts } from "../sendfile.ts";
 import type { Observer } from "../transfer.ts";
+import { turn } from "../turn.ts";
 import { TruncatedError } from "./body.ts";
 import { type FileBody, type OpenFile, openRegular } from "./file.ts";
 import { countOf, optionsOf } from "./parts.ts";
@@ -23,7 +23,7 @@ export interface Connection {
 /** How the response is to be told from what else the server might write. */
 export interface Plan {
   readonly connection: Connection;
-  /** Bytes of the head that the server will write. */
+  /** Bytes of the head that the server will write, {@link CLOSE} aside. */
   readonly head: number;
   /**
    * Whether the server may compress the body: then the head must have left before any of that is given, as a longer head
@@ -40,8 +40,17 @@ export interface BodyWay {
   reason?: string;
 }
 
-/** The server sends at most so many bytes of the file, and at least one: how many, nobody can foresee. */
+/** The server sends some bytes of the file, at most so many: how many, nobody can foresee. */
 export const FIRST = 16 * 1024;
+
+/** And at least so many: more than what it may add to the head. */
+const LEAST = 64;
+
+/**
+ * What hyper adds where it has decided by itself to end the connection, also to a head that says so: the request asked
+ * for that, or its body was not read.
+ */
+const CLOSE = "connection: close\r\n";
 
 /** Milliseconds for which the head may take to leave. */
 const PATIENCE = 100;
@@ -149,7 +158,7 @@ export class Takeover {
     const [{ header, offset }] = this.#stream.body.parts;
     const frame = new TextEncoder().encode(header);
     const random = crypto.getRandomValues(new Uint16Array(1))[0];
-    const bytes = new Uint8Array(frame.length + 1 + random % FIRST);
+    const bytes = new Uint8Array(frame.length + LEAST + random % (FIRST - LEAST));
     bytes.set(frame);
     for (let at = frame.length; at < bytes.length;) {
       const read = fs.readSync(file.fd, bytes, at, bytes.length - at, offset + at - frame.length);
@@ -165,12 +174,12 @@ export class Takeover {
     const { connection: { libc, written }, head } = this.#plan;
     const expected = written + head + this.#given;
     const deadline = performance.now() + PATIENCE;
-    for (let turn = 0; performance.now() < deadline; turn++) {
+    for (let i = 0; i < TURNS || performance.now() < deadline; i++) {
       if (this.#abort.signal.aborted) return "the connection has ended";
       const now = libc.tcp(out)?.written ?? Infinity;
+      if (now === expected || now === expected + CLOSE.length) return undefined;
       if (now > expected) return "what the server wrote is not the head that was expected";
-      if (now === expected) return undefined;
-      await new Promise((resolve) => turn < TURNS ? setImmediate(resolve) : setTimeout(resolve, 1));
+      await (i < TURNS ? turn() : new Promise((resolve) => setTimeout(resolve, 1)));
     }
     return "the head did not leave in time, or is not the one that was expected";
   }
@@ -214,7 +223,7 @@ export class Takeover {
     let since = performance.now();
     for (;;) {
       const state = this.#plan.connection.libc.tcp(out);
-      if (!state || state.acked >= state.written || signal.aborted) return;
+      if (!state || state.closed || state.acked >= state.written || signal.aborted) return;
       if (state.acked > acked) since = performance.now();
       else if (performance.now() - since > SILENT) return;
       acked = state.acked;

@@ -126,13 +126,13 @@ function planOf(
   if (body.parts[0].count <= FIRST) return "the first range is small";
   const connection = connectionOf(loadLibc() as Libc, request, info, body.length);
   if (typeof connection === "string") return connection;
-  const headers: [string, string][] = [["connection", "close"]];
+  // To HTTP/1.1 hyper says so by itself where the request asks for it.
+  const asked = /(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "");
+  const headers: [string, string][] = asked ? [] : [["connection", "close"]];
   for (const field of response.headers) if (field[0] !== "connection") headers.push(field);
-  let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length +
-    (response.headers.has("date") ? 0 : DATE);
+  let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length;
   for (const [name, value] of headers) head += name.length + value.length + ": \r\n".length;
-  // Then hyper says so itself.
-  if (/(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "")) headers.shift();
+  if (!response.headers.has("date")) head += DATE;
   return { connection, headers, head, compressible: request.headers.has("accept-encoding") };
 }
 
