@@ -187,7 +187,7 @@ function directoryOnly(data: string): string[] {
 }
 
 function wrapped(data: string): string[] {
-  return [data, "withSendfile"];
+  return [data, String(MIB)];
 }
 
 /** The arguments of the static server. */

@@ -1,7 +1,7 @@
 /**
  * Files by `serveFile`, under `Deno.serve` or `Bun.serve`, there also with `withSendfile` around it.
  *
- *   deno run -A http_servefile.ts DIR [withSendfile]
+ *   deno run -A http_servefile.ts DIR [THRESHOLD]
  *   bun http_servefile.ts DIR
  */
 import process from "node:process";
@@ -18,7 +18,7 @@ interface BunGlobal {
 }
 const { Bun } = globalThis as unknown as { Bun?: BunGlobal };
 
-const [directory, wrapper] = process.argv.slice(2);
+const [directory, threshold] = process.argv.slice(2);
 const address = { hostname: "127.0.0.1", port: 0 };
 
 function answer(request: Request): Promise<Response> {
@@ -29,4 +29,4 @@ if (Bun) console.log(Bun.serve({ ...address, development: false, fetch: answer }
 else {Deno.serve({
     ...address,
     onListen: ({ port }) => console.log(port),
-  }, wrapper ? withSendfile(answer) : answer);}
+  }, threshold ? withSendfile(answer, { threshold: Number(threshold) }) : answer);}

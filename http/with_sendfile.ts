@@ -13,7 +13,7 @@ export interface WithSendfileOptions {
   /**
    * Bodies of fewer bytes are left to the server, as the connection ends with a response that is sent past it.
    *
-   * @default {1048576}
+   * @default {2097152}
    */
   threshold?: number;
   /** Told which way each body goes that is a file's, and why not by sendfile(2). */
@@ -23,7 +23,7 @@ export interface WithSendfileOptions {
 /** A handler of `Deno.serve`, as much of it as is needed. `Info`: what the server tells of a request beside it. */
 export type Handler<Info> = (request: Request, info: Info) => Response | Promise<Response>;
 
-const THRESHOLD = 1024 * 1024;
+const THRESHOLD = 2 * 1024 * 1024;
 
 /**
  * Bytes of a body for which one descriptor is looked at: a look takes 0.2 to 0.5 µs, and sendfile spares 0.15 µs of CPU
