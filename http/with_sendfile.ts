@@ -43,12 +43,12 @@ const DATE = 37;
  * the handler gave it, and so is a file wherever anything is in doubt: TLS, HTTP/2, a unix socket, no FFI permission,
  * compression, a connection that is not known to be the request's. It has to be the outermost handler.
  *
- * The connection ends with such a response. On Bun, and where there is no sendfile(2), it is the handler itself: Bun.serve
- * sends files so by itself.
+ * The connection ends with such a response. Requests that are pipelined behind it are not answered (RFC 9112, 9.6).
+ * On Bun it is the handler itself: Bun.serve sends files by sendfile(2) without this.
  *
  * Throws `TypeError` or `RangeError` for bad options.
  *
- * Source: DESIGN of this package; sendfile(2), tcp(7).
+ * Source: sendfile(2); tcp(7), TCP_INFO; RFC 9112, 6.3 and 9.6.
  *
  * @example
  * ```ts no-eval
@@ -92,12 +92,9 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
   return (request, info) => {
     const before = countFileStreams();
     const response = handler(request, info);
-    if (response instanceof Promise) {
-      return response.then((response) =>
-        countFileStreams() === before ? response : finish(response, request, info)
-      );
-    }
-    return countFileStreams() === before ? response : finish(response, request, info);
+    const pass = (response: Response) =>
+      countFileStreams() === before ? response : finish(response, request, info);
+    return response instanceof Promise ? response.then(pass) : pass(response);
   };
 }
 
