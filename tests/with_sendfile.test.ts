@@ -1606,7 +1606,7 @@ test(
       const text = await until(() => {
         const text = fs.readFileSync(trace, "utf8");
         const main = /^\d+/.exec(text)?.[0]; // the others are its threads
-        return new RegExp(`^${main} \\+\\+\\+ (killed|exited)`, "m").test(text) && text;
+        return new RegExp(`^${main} +\\+\\+\\+ (killed|exited)`, "m").test(text) && text;
       }, "the end of the trace");
       const lines = joined(text);
       const files = new Set<string>();
