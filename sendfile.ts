@@ -78,29 +78,18 @@ export function sendParts(
 function beginParts(
   target: Target,
   file: SendfileFile,
-  parts: readonly SendfileOptions[],
+  [first, ...others]: readonly SendfileOptions[],
   observer: Observer | undefined,
+  before = 0,
 ): number | Promise<number> {
-  let sum = 0;
-  for (const [i, options] of parts.entries()) {
-    const sent = begin(target, file, options, observer);
-    if (typeof sent !== "number") return follow(sent, i);
-    sum += sent;
-    if (isShort(sent, options)) break;
-  }
-  return sum;
-
-  async function follow(first: Promise<number>, at: number): Promise<number> {
-    for (let i = at;; i++) {
-      const sent = await (i === at ? first : begin(target, file, parts[i], observer));
-      sum += sent;
-      if (i === parts.length - 1 || isShort(sent, parts[i])) return sum;
-    }
-  }
-}
-
-function isShort(sent: number, { count }: SendfileOptions): boolean {
-  return count !== undefined && sent < count;
+  const next = (sent: number): number | Promise<number> => {
+    const isShort = first.count !== undefined && sent < first.count;
+    return isShort || others.length === 0
+      ? before + sent
+      : beginParts(target, file, others, observer, before + sent);
+  };
+  const sent = begin(target, file, first, observer);
+  return typeof sent === "number" ? next(sent) : sent.then(next);
 }
 
 /** The last transfer of each socket that has one. */
