@@ -448,6 +448,8 @@ class Wire {
   ended = false;
   /** It was this side that left. */
   left = false;
+  /** Why it has ended, where that was an error. */
+  error = "no error";
   total = 0;
   /** Bytes that came and were not taken. */
   waiting = 0;
@@ -473,7 +475,10 @@ class Wire {
       this.ended = true;
       this.#wake();
     };
-    socket.on("error", end);
+    socket.on("error", (error: Error & { syscall?: string }) => {
+      this.error = `${error.message} (${error.syscall})`;
+      end();
+    });
     socket.on("end", end);
     socket.on("close", end);
   }
@@ -725,7 +730,7 @@ async function connection(
           if (!wire.left) await sending;
           assert(
             wire.left || finished || asked.truncated,
-            `${asked.id} ended early, after ${wire.total} bytes`,
+            `${asked.id} ended early, after ${wire.total} bytes: ${wire.error}`,
           );
           if (!wire.left && finished && !asked.truncated) tally.cut.push(asked.id);
           return tally.count(wire.left ? "left" : asked.truncated ? "truncated" : "finished, then cut");
