@@ -64,6 +64,9 @@ const LOOK = [1, 50];
 /** Milliseconds without any acknowledgement after which a client is given up. */
 const SILENT = 120_000;
 
+/** Milliseconds for which a client that has all may keep the connection open. */
+const LINGER = 2000;
+
 /** What sending takes, open and checked. */
 interface Held {
   readonly file: OpenFile;
@@ -213,8 +216,9 @@ export class Takeover {
   }
 
   /**
-   * Waits until the client's system has all of it. The server closes the connection when the body ends early for it,
-   * and where pipelined requests are unread then, the kernel resets it and throws away what is on its way.
+   * Waits until the client's system has all of it, and some time for the client to close (RFC 9112, 9.6). The server
+   * closes the connection when the body ends early for it, and where pipelined requests are unread then or come after,
+   * the kernel resets it and throws away what is on its way.
    */
   async #acknowledged(out: number): Promise<void> {
     const { signal } = this.#abort;
@@ -223,9 +227,9 @@ export class Takeover {
     let since = performance.now();
     for (;;) {
       const state = this.#plan.connection.libc.tcp(out);
-      if (!state || state.closed || state.acked >= state.written || signal.aborted) return;
+      if (!state || state.closed || signal.aborted) return;
       if (state.acked > acked) since = performance.now();
-      else if (performance.now() - since > SILENT) return;
+      else if (performance.now() - since > (acked < state.written ? SILENT : LINGER)) return;
       acked = state.acked;
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(2 * pause, LOOK[1]);
