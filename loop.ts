@@ -14,6 +14,13 @@ import { turn } from "./turn.ts";
  */
 const PIECE = 4 * 1024 * 1024;
 
+/**
+ * Bytes of a file from which on the socket is corked for the first step. Under TCP_NODELAY each acknowledgement that
+ * comes meanwhile sends off what there is of a segment, and 1 MiB goes in twice as many; below, the cork's two calls
+ * cost what it spares (measured).
+ */
+const CORKED = 256 * 1024;
+
 /** sendfile(2) does not do it with this file, this socket or this kernel; read and write may. */
 const TO_COPY = new Set([
   "EINVAL",
@@ -61,11 +68,12 @@ export class Sending {
 
   #begin(): void {
     const { libc } = this.#way;
-    const { header, trailer, callsBack } = this.#transfer;
+    const { header, trailer, remaining, callsBack, options } = this.#transfer;
     this.#begun = true;
     if (callsBack) this.#own();
     // MSG_MORE spares the cork's two calls where only a header is to join the file.
-    this.#corked = trailer.length > 0 || (header.length > 0 && !libc.hasMore);
+    const isLong = remaining >= CORKED && options.rateLimit === undefined; // between its pieces nothing is held back
+    this.#corked = isLong || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
     if (this.#corked) libc.cork(this.#out, true);
   }
 
@@ -140,6 +148,7 @@ export class Sending {
     const { socket } = this.#way;
     const transfer = this.#transfer;
     try {
+      this.#flow();
       this.#own();
       transfer.watch(() => socket.alive(this.#out));
       const { stop } = transfer;
@@ -180,6 +189,13 @@ export class Sending {
     }
   }
 
+  /** Takes the cork off what does not go in one step: 100 MiB under it take half as long again (measured). */
+  #flow(): void {
+    if (!this.#corked || this.#transfer.trailer.length > 0) return;
+    this.#way.libc.cork(this.#out, false);
+    this.#corked = false;
+  }
+
   /** Goes to the end without ever leaving this thread. */
   block(): void {
     const { libc } = this.#way;
@@ -188,6 +204,7 @@ export class Sending {
     for (;;) {
       const outcome = this.step();
       if (outcome === "done") return;
+      this.#flow();
       if (typeof outcome === "object") throw new SendfileNotAvailableError(outcome.copy, transfer.sent);
       if (outcome === "wait" && !libc.block(this.#out, "writable", timeout ?? -1)) {
         throw timedOut(timeout!, transfer.sent);
