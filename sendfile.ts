@@ -43,35 +43,34 @@ export function sendfile(
   file: SendfileFile,
   options: SendfileOptions = {},
 ): Promise<number> {
-  return sendParts(socket, file, [options]);
+  try {
+    const sent = sendParts(socket, file, [options]);
+    return typeof sent === "number" ? Promise.resolve(sent) : sent;
+  } catch (error) {
+    return Promise.reject(error);
+  }
 }
 
 /**
  * {@link sendfile} for the rest of this package: several parts of a file in a row, with nothing of anybody else's
- * between them; resolves to the bytes of all. Ends behind a part that came short of its count.
+ * between them; gives the bytes of all, at once where it need not wait. Ends behind a part that came short of its count.
  */
 export function sendParts(
   socket: SendfileSocket,
   file: SendfileFile,
   parts: readonly SendfileOptions[],
   observer?: Observer,
-): Promise<number> {
-  try {
-    const target = targetOf(socket);
-    checkFile(file);
-    parts.forEach(checkOptions);
-    return inTurn(socket, () => {
-      for (const { signal } of parts) signal?.throwIfAborted();
-      const start = () => beginParts(target, file, parts, observer);
-      if (!target.hold) return start();
-      const quiet = parts.every(({ onStart, onProgress }) =>
-        onStart === undefined && onProgress === undefined
-      );
-      return target.hold(start, quiet);
-    });
-  } catch (error) {
-    return Promise.reject(error);
-  }
+): number | Promise<number> {
+  const target = targetOf(socket);
+  checkFile(file);
+  parts.forEach(checkOptions);
+  return inTurn(socket, () => {
+    for (const { signal } of parts) signal?.throwIfAborted();
+    const start = () => beginParts(target, file, parts, observer);
+    if (!target.hold) return start();
+    const quiet = parts.every(({ onStart, onProgress }) => onStart === undefined && onProgress === undefined);
+    return target.hold(start, quiet);
+  });
 }
 
 /** One transfer after another, without a wait as long as none of them has to. */
@@ -96,10 +95,10 @@ function beginParts(
 const lines = new Map<SendfileSocket, Promise<unknown>>();
 
 /** Runs `start` once the transfers before it on this socket have settled: now, where there is none. */
-function inTurn(socket: SendfileSocket, start: () => number | Promise<number>): Promise<number> {
+function inTurn(socket: SendfileSocket, start: () => number | Promise<number>): number | Promise<number> {
   const before = lines.get(socket);
   const running = before ? before.then(start, start) : start();
-  if (typeof running === "number") return Promise.resolve(running);
+  if (typeof running === "number") return running;
   lines.set(socket, running);
   const leave = () => {
     if (lines.get(socket) === running) lines.delete(socket);

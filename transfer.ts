@@ -67,7 +67,8 @@ export class Transfer {
   readonly #start: number;
   /** 0 where nothing depends on the clock, which would be asked for each small file. */
   readonly #began: number;
-  #lastProgress: number;
+  /** Undefined before the first wait. */
+  #lastProgress: number | undefined;
   readonly #observer: Observer | undefined;
   #stop: AbortController | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
@@ -83,10 +84,7 @@ export class Transfer {
     this.target = target;
     this.source = source;
     this.options = options;
-    const { rateLimit, timeout } = options;
-    this.#began = this.#lastProgress = rateLimit === undefined && timeout === undefined
-      ? 0
-      : performance.now();
+    this.#began = options.rateLimit === undefined ? 0 : performance.now();
     this.header = options.header ?? NOTHING;
     this.trailer = options.trailer ?? NOTHING;
     const offset = options.offset ?? 0;
@@ -149,7 +147,7 @@ export class Transfer {
   /** Takes note that something was sent, of the file or around it. */
   progress(): void {
     this.begun = true;
-    if (this.options.timeout !== undefined) this.#lastProgress = performance.now();
+    if (this.#lastProgress !== undefined) this.#lastProgress = performance.now();
     this.target.touch?.();
   }
 
@@ -191,9 +189,11 @@ export class Transfer {
   deadline(): ReturnType<typeof setTimeout> | undefined {
     const { timeout } = this.options;
     if (timeout === undefined) return undefined;
+    const now = performance.now();
+    this.#lastProgress ??= now;
     return setTimeout(
       () => this.#stop!.abort(timedOut(timeout, this.sent)),
-      this.#lastProgress + timeout - performance.now(),
+      this.#lastProgress + timeout - now,
     );
   }
 

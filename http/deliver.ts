@@ -2,27 +2,14 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { ConnectionClosedError } from "../errors.ts";
-import { sendParts } from "../sendfile.ts";
 import { targetOf } from "../target.ts";
-import type { Observer } from "../transfer.ts";
 import { type Answer, type Asked, mergeVary } from "./answer.ts";
-import { Chunks, TruncatedError } from "./body.ts";
+import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
 import type { Rules } from "./options.ts";
-import { countOf, optionsOf } from "./parts.ts";
+import { countOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
-
-/** What came of a response. */
-export interface Sent {
-  readonly status: number;
-  /** Bytes of the body that were handed to the system, without what frames its parts. */
-  readonly bytes: number;
-  /** The way the file took: `sendfile`, `copy (reason)`, or `-` where none was sent. */
-  readonly way: string;
-  /** Why the response was cut off, or what is not for the client to know. */
-  readonly problem?: string;
-}
+import { LeftError, type Outcome, problemOf, type Sent, transmit } from "./transmit.ts";
 
 /**
  * Files up to so many bytes are read and written with the head. In Deno none: sendfile is as fast at 4 KiB and a quarter
@@ -115,31 +102,16 @@ function whyThroughResponse(response: ServerResponse): string | undefined {
   }
 }
 
-type Outcome = Omit<Sent, "status">;
-
 async function sendBody(
   response: ServerResponse,
   socket: Socket,
   body: FileBody,
   { rateLimit }: Rules,
 ): Promise<Outcome> {
-  let bytes = 0;
-  let way = "-";
-  const observer: Observer = {
-    started: ({ via, reason }) => way = reason === undefined ? via : `${via} (${reason})`,
-    moved: (count) => bytes += count,
-  };
-  try {
-    const all = optionsOf(body, rateLimit, takeHead(response));
-    if (await sendParts(socket, body.file.fd, all, observer) < countOf(body)) throw new TruncatedError();
-    response.end();
-    return { bytes, way };
-  } catch (error) {
-    cutOff(response);
-    return { bytes, way, problem: problemOf(error) };
-  } finally {
-    fs.closeSync(body.file.fd);
-  }
+  const outcome = await transmit(socket, takeHead(response), body, rateLimit);
+  if (outcome.problem === undefined) response.end();
+  else cutOff(response);
+  return outcome;
 }
 
 /** The insides of node:http's OutgoingMessage in use. */
@@ -185,8 +157,6 @@ async function writeBody(
   }
 }
 
-class LeftError extends Error {}
-
 function drained(response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
@@ -198,9 +168,4 @@ function drained(response: ServerResponse): Promise<void> {
     response.on("drain", done);
     response.on("close", done);
   });
-}
-
-function problemOf(error: unknown): string {
-  const left = error instanceof ConnectionClosedError || error instanceof LeftError;
-  return left ? "the client left" : (error as Error).message;
 }

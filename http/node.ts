@@ -8,7 +8,7 @@
 import { fromFileUrl } from "@std/path";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { answerPath, type Asked } from "./answer.ts";
-import { cutOff, deliver, inTurn, type Sent } from "./deliver.ts";
+import { cutOff, deliver, inTurn } from "./deliver.ts";
 import { answerDirectory } from "./directory.ts";
 import {
   directoryRulesOf,
@@ -18,6 +18,7 @@ import {
   type ServeFileOptions,
 } from "./options.ts";
 import { parseTarget } from "./paths.ts";
+import type { Sent } from "./transmit.ts";
 
 export type { FileInfo, Sent, ServeDirectoryOptions, ServeFileOptions };
 

@@ -32,7 +32,7 @@ export function countOf({ parts }: FileBody): number {
 const utf8 = new TextEncoder();
 
 /** The bytes of a head: Latin-1. Deno's Buffer goes through it in JavaScript, so only where it is not plain ASCII. */
-function bytesOf(head: string): Uint8Array {
+export function bytesOf(head: string): Uint8Array {
   const bytes = utf8.encode(head);
   return bytes.length === head.length ? bytes : Buffer.from(head, "latin1");
 }
