@@ -10,9 +10,10 @@ import * as fs from "node:fs";
 import { networkInterfaces } from "node:os";
 import process from "node:process";
 import { type Command, Failure, HELP, parseCommand } from "./cli/command.ts";
-import { StaticServer } from "./cli/server.ts";
+import { siteOf } from "./cli/site.ts";
 import { isWorker, work, Workers } from "./cli/workers.ts";
 import { whyNotSendfile } from "./mod.ts";
+import { FileServer } from "./server/server.ts";
 import { VERSION } from "./version.ts";
 
 /** The directory, which must be there. A symlink stays one: it may be pointed elsewhere later. */
@@ -27,17 +28,17 @@ function rootOf(directory: string): string {
   throw new Failure(`${path} is not a directory`, 1);
 }
 
-function createStatic(root: string, command: Command): StaticServer {
+function createServer(root: string, command: Command): FileServer {
   try {
-    return new StaticServer(root, command);
+    return new FileServer(siteOf(root, command));
   } catch (error) {
     throw new Failure((error as Error).message, 2); // a header field that is none
   }
 }
 
-async function listen(server: StaticServer, host: string, port: number): Promise<number> {
+async function listen(server: FileServer, host: string, port: number, shared = false): Promise<number> {
   try {
-    return await server.listen(host, port);
+    return await server.listen({ host, port, shared });
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     const reason = code === "EADDRINUSE" ? "the port is in use" : message;
@@ -46,15 +47,20 @@ async function listen(server: StaticServer, host: string, port: number): Promise
 }
 
 async function serve(command: Command): Promise<void> {
-  const { directory, host, workers } = command;
-  const root = rootOf(directory);
-  const server = createStatic(root, command);
+  const { host, workers } = command;
+  const root = rootOf(command.directory);
+  const server = createServer(root, command);
   if (isWorker) {
-    return work({ listen: (port) => listen(server, host, port), stop: () => server.stop() });
+    return work({ listen: (port) => listen(server, host, port, true), stop: () => server.stop() });
   }
   const pool = workers > 1 ? new Workers() : undefined;
   endOnSignals(pool ?? server, () => pool?.kill());
-  const port = await (pool?.listen(command.port, workers) ?? listen(server, host, command.port));
+  let port = await listen(server, host, command.port);
+  if (pool) {
+    // It was asked for alone: with others it is shared also with servers that are none of ours.
+    server.close();
+    port = await pool.listen(port, workers);
+  }
   console.log(`Serving ${root}`);
   for (const url of urls(host, port)) console.log(url);
   console.log(`zero-copy: ${zeroCopy()}`);

@@ -1,43 +1,26 @@
-import type { IncomingMessage } from "node:http";
 import { printable } from "../http/printable.ts";
-import type { Sent } from "../http/node.ts";
+import type { Sent } from "../http/transmit.ts";
+import type { Head } from "../server/head.ts";
 
 /** How requests are logged. `verbose`: the text with more of it. */
 export type LogFormat = "text" | "verbose" | "json" | "none";
 
-/** What is noted when a request comes: later its socket may be gone. */
-export interface Began {
-  /** By `performance.now()`. */
-  readonly at: number;
-  readonly client: string | undefined;
-}
-
-/** One line for the log about a response. */
+/** One line for the log about a response. `began`: when its request had come, by `performance.now()`. */
 export function logLine(
   format: Exclude<LogFormat, "none">,
-  { method = "", url = "", headers }: IncomingMessage,
+  { method, target, field }: Head,
   { status, bytes, way, problem }: Sent,
-  { at, client }: Began,
+  client: string | undefined,
+  began: number,
 ): string {
-  const { range, "user-agent": agent } = headers;
-  const ms = Number((performance.now() - at).toFixed(3));
+  const ms = Number((performance.now() - began).toFixed(3));
+  const range = field("range");
+  const agent = field("user-agent");
   if (format === "json") {
     const time = new Date().toISOString();
-    return JSON.stringify({
-      time,
-      client,
-      method,
-      target: url,
-      status,
-      bytes,
-      way,
-      problem,
-      ms,
-      range,
-      agent,
-    });
+    return JSON.stringify({ time, client, method, target, status, bytes, way, problem, ms, range, agent });
   }
-  const line = `${method} ${printable(url)} ${status} ${bytes} ${way}${problem ? ` (${problem})` : ""}`;
+  const line = `${method} ${printable(target)} ${status} ${bytes} ${way}${problem ? ` (${problem})` : ""}`;
   if (format === "text") return line;
   const more = [`${client ?? "-"}`, `${ms.toFixed(1)}ms`, range ?? "-", `"${agent ?? "-"}"`];
   return `${line} ${more.map((text) => printable(text, " ")).join(" ")}`;

@@ -49,14 +49,11 @@ export class Workers {
   #port = 0;
   #stopping = false;
 
-  /** Starts `count` workers; resolves to the port. Rejects with {@link Failure}. */
+  /** Starts `count` workers that share `port`, which nobody else has; resolves to it. Rejects with {@link Failure}. */
   async listen(port: number, count: number): Promise<number> {
     this.#port = port;
-    const found = await this.#start();
-    // Who asks for any port gets the others' in Deno, as in Node.js, and one of its own in Bun.
-    if ("Bun" in globalThis) this.#port = found;
-    await Promise.all(Array.from({ length: count - 1 }, () => this.#start()));
-    return found;
+    await Promise.all(Array.from({ length: count }, () => this.#start()));
+    return port;
   }
 
   // deno-lint-ignore require-await -- makes a rejection of what fork throws

@@ -32,15 +32,24 @@ export interface Answer {
 /** The methods that files have. */
 const ALLOW = "GET, HEAD, OPTIONS";
 
-const REASONS: Record<number, string> = {
+/** The names of all statuses that come of a request for a file. */
+export const REASONS: Record<number, string> = {
+  200: "OK",
+  204: "No Content",
+  206: "Partial Content",
   301: "Moved Permanently",
+  304: "Not Modified",
   400: "Bad Request",
   404: "Not Found",
   405: "Method Not Allowed",
   412: "Precondition Failed",
+  414: "URI Too Long",
   416: "Range Not Satisfiable",
+  431: "Request Header Fields Too Large",
   500: "Internal Server Error",
+  501: "Not Implemented",
   503: "Service Unavailable",
+  505: "HTTP Version Not Supported",
 };
 
 /** The answer to a method that files do not have; undefined for GET and HEAD. RFC 9110, 9.3.7 and 15.5.6. */

@@ -1,8 +1,13 @@
 /** The kinds of HTTP server that this runtime has, in this process and behind one type. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { answerPath } from "../http/answer.ts";
+import { answerDirectory } from "../http/directory.ts";
 import { serveDir, type ServeDirectoryOptions, serveFile } from "../http/mod.ts";
 import { sendFile, serveStatic } from "../http/node.ts";
+import { directoryRulesOf } from "../http/options.ts";
+import { parseTarget } from "../http/paths.ts";
+import { FileServer } from "../server/server.ts";
 import { isBun } from "./harness.ts";
 
 export type Options = ServeDirectoryOptions;
@@ -21,7 +26,7 @@ export interface Running {
 
 /** A kind of server. */
 export interface Kind {
-  readonly name: "Deno.serve" | "Bun.serve" | "node:http";
+  readonly name: "Deno.serve" | "Bun.serve" | "node:http" | "FileServer";
   start(subject: Subject, options?: Options): Promise<Running>;
 }
 
@@ -130,4 +135,31 @@ const bunServe: Kind = {
   },
 };
 
-export const KINDS: readonly Kind[] = [isBun ? bunServe : denoServe, nodeHttp];
+/** What the static server is made of. */
+const fileServer: Kind = {
+  name: "FileServer",
+  async start(subject, options = {}) {
+    const errors: unknown[] = [];
+    const rules = directoryRulesOf(options);
+    const server = new FileServer({
+      rules,
+      answer: (request) =>
+        "file" in subject
+          ? answerPath(request, rules, subject.file)
+          : answerDirectory(request, rules, subject.root, parseTarget(request.target, rules.urlRoot)),
+      onError: (error) => errors.push(error),
+    });
+    const port = await server.listen({ host: "127.0.0.1", port: 0, shared: false });
+    return {
+      name: "FileServer",
+      port,
+      errors,
+      close() {
+        server.close();
+        return Promise.resolve();
+      },
+    };
+  },
+};
+
+export const KINDS: readonly Kind[] = [isBun ? bunServe : denoServe, nodeHttp, fileServer];

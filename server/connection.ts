@@ -1,0 +1,208 @@
+import { Buffer } from "node:buffer";
+import { type Answer, answerText, REASONS } from "../http/answer.ts";
+import { httpDate } from "../http/date.ts";
+import { isFileBody } from "../http/file.ts";
+import type { Rules } from "../http/options.ts";
+import { bytesOf } from "../http/parts.ts";
+import { type Outcome, problemOf, type Sent, transmit } from "../http/transmit.ts";
+import { targetOf } from "../target.ts";
+import { type Head, parseHead } from "./head.ts";
+import { Reader } from "./reader.ts";
+import type { Wire } from "./wire.ts";
+
+/** What is served, and who is told of it. */
+export interface Site {
+  readonly rules: Rules;
+  answer(request: Head): Answer | Promise<Answer>;
+  /** What came of a request. `began`: when its head had come, by `performance.now()`. */
+  readonly onSent?: (request: Head, sent: Sent, client: string | undefined, began: number) => void;
+  /** What `answer` has thrown: the client gets 500. */
+  onError(error: unknown): void;
+}
+
+/** Bytes of a request's body that are read over; where there are more, the connection ends. */
+const MAX_SKIPPED = 64 * 1024;
+
+/** Milliseconds for a request that is on its way when the server stops. */
+const GRACE = 100;
+
+/** What a connection waits for, and how many seconds at most. Files have a time limit of their own. */
+const PATIENCE = {
+  /** A request: nginx's keepalive_timeout. */
+  request: 75,
+  /** The rest of a head or of a body: client_header_timeout and client_body_timeout. */
+  rest: 60,
+  /** Room for bytes that are no file's: send_timeout. */
+  room: 60,
+  file: Infinity,
+  /** After the last response, the end of the client's side: RFC 9112, 9.6. */
+  end: 2,
+};
+
+/** One connection: requests in, answers out, one after the other, however many have come. */
+export class Connection {
+  readonly #wire: Wire;
+  readonly #site: Site;
+  readonly #reader: Reader;
+  #waitsFor: keyof typeof PATIENCE = "request";
+  /** Counts what has happened, so that a look tells whether anything has since the one before. */
+  #steps = 0;
+  #seen = "";
+  #seconds = 0;
+  #stopping = false;
+  readonly #closed = new AbortController();
+
+  constructor(wire: Wire, site: Site) {
+    this.#wire = wire;
+    this.#site = site;
+    this.#reader = new Reader(wire);
+  }
+
+  /** Serves until the end. Rejects for nothing but a defect. */
+  async run(): Promise<void> {
+    try {
+      while (await this.#turn());
+    } finally {
+      this.close();
+    }
+  }
+
+  /** Ends it where it waits for a request; otherwise the response under way, or the next one, is the last. */
+  stop(): void {
+    this.#stopping = true;
+    if (this.#waitsFor === "request") this.#finish();
+  }
+
+  /** To be called once a second: ends what is waited for too long. */
+  look(): void {
+    const waitsFor = this.#waitsFor === "request" && this.#reader.waiting > 0 ? "rest" : this.#waitsFor;
+    const now = `${waitsFor} ${this.#steps}`;
+    this.#seconds = now === this.#seen ? this.#seconds + 1 : 0;
+    this.#seen = now;
+    if (this.#seconds >= PATIENCE[waitsFor]) this.close();
+  }
+
+  close(): void {
+    this.#closed.abort();
+    this.#wire.close();
+  }
+
+  /** One request and its answer. False: the connection is over. */
+  async #turn(): Promise<boolean> {
+    const request = await this.#next();
+    if (request === undefined) return false;
+    if (typeof request === "number") {
+      const answer = answerText({ method: "" }, this.#site.rules, request);
+      return await this.#last(async () => (await this.#send(answer, "close")).problem === undefined);
+    }
+    const { keep, old, body } = request;
+    if (!keep || this.#stopping || body > MAX_SKIPPED) {
+      return await this.#last(() => this.#answer(request, "close"));
+    }
+    return await this.#answer(request, old ? "keep-alive" : undefined) && await this.#skip(body);
+  }
+
+  /** The next request, or the status that refuses it; undefined where none comes. */
+  async #next(): Promise<Head | number | undefined> {
+    this.#step("request");
+    const stop = this.#stopping ? setTimeout(() => this.stop(), GRACE) : undefined;
+    const bytes = await this.#reader.head();
+    clearTimeout(stop);
+    if (bytes === undefined) return undefined;
+    if (this.#waitsFor === "end") {
+      // It came too late. Closed over it, the connection would be reset, and what is on its way lost.
+      await this.#reader.drain();
+      return undefined;
+    }
+    if (typeof bytes === "number") return bytes;
+    const head = parseHead(bytes);
+    return head.kind === "head" ? head : head.status;
+  }
+
+  #step(waitsFor: keyof typeof PATIENCE): void {
+    this.#waitsFor = waitsFor;
+    this.#steps++;
+  }
+
+  /** The last response. What the client sends meanwhile is read: else it would wait with that, and not read either. */
+  async #last(send: () => Promise<boolean>): Promise<false> {
+    const drained = this.#reader.drain();
+    if (await send()) {
+      this.#finish();
+      await drained;
+    }
+    return false;
+  }
+
+  #finish(): void {
+    this.#step("end");
+    this.#wire.finish();
+  }
+
+  async #skip(bytes: number): Promise<boolean> {
+    if (bytes === 0) return true;
+    this.#step("rest");
+    return await this.#reader.skip(bytes);
+  }
+
+  /** True: all of the answer has been handed to the system. */
+  async #answer(request: Head, connection: string | undefined): Promise<boolean> {
+    const { onSent } = this.#site;
+    const began = onSent ? performance.now() : 0;
+    const asked = this.#ask(request);
+    const answer = asked instanceof Promise ? await asked : asked;
+    const sending = this.#send(answer, connection);
+    const { bytes, way, problem } = sending instanceof Promise ? await sending : sending;
+    const { status } = answer;
+    onSent?.(request, { status, bytes, way, problem: problem ?? answer.problem }, this.#wire.client, began);
+    return problem === undefined;
+  }
+
+  #ask(request: Head): Answer | Promise<Answer> {
+    const failed = (error: unknown) => {
+      this.#site.onError(error);
+      return answerText(request, this.#site.rules, 500);
+    };
+    try {
+      const answer = this.#site.answer(request);
+      return answer instanceof Promise ? answer.catch(failed) : answer;
+    } catch (error) {
+      return failed(error);
+    }
+  }
+
+  #send(answer: Answer, connection: string | undefined): Outcome | Promise<Outcome> {
+    const head = headOf(answer, connection);
+    const { body } = answer;
+    if (!isFileBody(body)) return this.#write(head, body);
+    this.#step("file");
+    return transmit(this.#wire.socket, head, body, this.#site.rules.rateLimit);
+  }
+
+  async #write(head: string, body: Uint8Array | string = ""): Promise<Outcome> {
+    const content = typeof body === "string" ? Buffer.from(body) : body;
+    const all = Buffer.concat([bytesOf(head), content]);
+    const target = targetOf(this.#wire.socket);
+    try {
+      for (let at = 0; at < all.length;) {
+        this.#step("room");
+        at += await target.write(all.subarray(at), this.#closed.signal);
+      }
+      return { bytes: content.length, way: "-" };
+    } catch (error) {
+      return { bytes: 0, way: "-", problem: problemOf(error) };
+    }
+  }
+}
+
+/** The head of a response, its empty line included. */
+function headOf({ status, headers }: Answer, connection: string | undefined): string {
+  let head = `HTTP/1.1 ${status} ${REASONS[status]}\r\nDate: ${httpDate(Math.floor(Date.now() / 1000))}\r\n`;
+  for (const name in headers) {
+    const value = headers[name];
+    if (typeof value === "string") head += `${name}: ${value}\r\n`;
+    else for (const one of value) head += `${name}: ${one}\r\n`;
+  }
+  if (connection !== undefined) head += `Connection: ${connection}\r\n`;
+  return `${head}\r\n`;
+}

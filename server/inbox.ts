@@ -1,0 +1,44 @@
+/** Bytes that may wait before no more are taken from the system. */
+const AHEAD = 64 * 1024;
+
+/** Where a runtime pushes what a connection receives, until somebody reads it. */
+export class Inbox {
+  readonly #flow: (on: boolean) => void;
+  #waiting: Uint8Array[] = [];
+  #bytes = 0;
+  #ended = false;
+  #paused = false;
+  #wake = () => {};
+
+  /** `flow`: lets the runtime go on with receiving, or not. */
+  constructor(flow: (on: boolean) => void) {
+    this.#flow = flow;
+  }
+
+  push(bytes: Uint8Array): void {
+    this.#waiting.push(bytes);
+    this.#bytes += bytes.length;
+    if (this.#bytes > AHEAD && !this.#paused) this.#flow(!(this.#paused = true));
+    this.#wake();
+  }
+
+  /** Nothing more will come. */
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  /** As of {@link Wire}. */
+  async read(into: Uint8Array): Promise<number> {
+    if (this.#bytes === 0 && !this.#ended) await new Promise<void>((resolve) => this.#wake = resolve);
+    if (this.#bytes === 0) return 0;
+    const [first] = this.#waiting;
+    const bytes = first.subarray(0, into.length);
+    into.set(bytes);
+    if (bytes.length === first.length) this.#waiting.shift();
+    else this.#waiting[0] = first.subarray(bytes.length);
+    this.#bytes -= bytes.length;
+    if (this.#bytes === 0 && this.#paused) this.#flow(!(this.#paused = false));
+    return bytes.length;
+  }
+}

@@ -1,0 +1,60 @@
+import { Connection, type Site } from "./connection.ts";
+import type { Listen, Listener, Place, Wire } from "./wire.ts";
+import { listenBun } from "./wire_bun.ts";
+import { listenDeno } from "./wire_deno.ts";
+import { listenNode } from "./wire_node.ts";
+
+const listen: Listen = "Deno" in globalThis ? listenDeno : "Bun" in globalThis ? listenBun : listenNode;
+
+/**
+ * An HTTP/1.1 server of files on the runtime's own sockets. The runtimes' HTTP servers cost several times what
+ * sendfile(2) itself does for a small file, and none of them lets a file take its way and stays right in all of this:
+ * order, half-closed clients, HTTP/1.0, the end of a connection.
+ */
+export class FileServer {
+  readonly #site: Site;
+  readonly #connections = new Set<Connection>();
+  #listener: Listener | undefined;
+  #clock: ReturnType<typeof setInterval> | undefined;
+  #empty = () => {};
+
+  constructor(site: Site) {
+    this.#site = site;
+  }
+
+  /** Resolves to the port. Rejects with the runtime's error. */
+  async listen(place: Place): Promise<number> {
+    this.#listener = await listen(place, (wire) => this.#accept(wire));
+    this.#clock = setInterval(() => this.#connections.forEach((connection) => connection.look()), 1000);
+    return this.#listener.port;
+  }
+
+  async #accept(wire: Wire): Promise<void> {
+    const connection = new Connection(wire, this.#site);
+    this.#connections.add(connection);
+    try {
+      await connection.run();
+    } catch (error) {
+      this.#site.onError(error);
+    } finally {
+      this.#connections.delete(connection);
+      if (this.#connections.size === 0) this.#empty();
+    }
+  }
+
+  /** Takes no more connections, finishes what is in flight, and resolves once nothing is. */
+  async stop(): Promise<void> {
+    this.#listener?.close();
+    const empty = new Promise<void>((resolve) => this.#empty = resolve);
+    for (const connection of this.#connections) connection.stop();
+    if (this.#connections.size > 0) await empty;
+    clearInterval(this.#clock);
+  }
+
+  /** Ends everything at once. */
+  close(): void {
+    this.#listener?.close();
+    clearInterval(this.#clock);
+    for (const connection of this.#connections) connection.close();
+  }
+}

@@ -1,0 +1,33 @@
+import type { SendfileSocket } from "../target.ts";
+
+/** A connection that a runtime has accepted. Whoever gets it closes it. */
+export interface Wire {
+  /** What is sent to. */
+  readonly socket: SendfileSocket;
+  /** The client's address. */
+  readonly client: string | undefined;
+  /** Reads some bytes; 0: the client has ended its side, or the connection is over. One at a time. */
+  read(into: Uint8Array): Promise<number>;
+  /** Ends our side, behind all that was sent. */
+  finish(): void;
+  /** Ends both; a `read` under way gives 0. */
+  close(): void;
+}
+
+/** Where a server listens. */
+export interface Place {
+  readonly host: string;
+  /** 0: any that is free. */
+  readonly port: number;
+  /** Whether other processes of the same node:cluster listen there as well. */
+  readonly shared: boolean;
+}
+
+export interface Listener {
+  readonly port: number;
+  /** Takes no more connections; those that were taken go on. */
+  close(): void;
+}
+
+/** Listens, and hands over each connection. Throws, or rejects with, the runtime's error. */
+export type Listen = (place: Place, accept: (wire: Wire) => void) => Listener | Promise<Listener>;

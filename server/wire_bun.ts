@@ -1,0 +1,75 @@
+import type { BunSocketLike } from "../target/bun.ts";
+import { Inbox } from "./inbox.ts";
+import type { Listen, Wire } from "./wire.ts";
+
+/** The part in use of what `Bun.listen` accepts. */
+interface Accepted extends BunSocketLike {
+  data: BunWire | undefined;
+  readonly remoteAddress: string;
+  end(): void;
+  pause(): void;
+  resume(): void;
+  setNoDelay(on: boolean): void;
+}
+
+interface BunGlobal {
+  listen(options: {
+    hostname: string;
+    port: number;
+    reusePort: boolean;
+    allowHalfOpen: boolean;
+    socket: {
+      open(socket: Accepted): void;
+      data(socket: Accepted, bytes: Uint8Array): void;
+      end(socket: Accepted): void;
+      close(socket: Accepted): void;
+      error(socket: Accepted): void;
+    };
+  }): { readonly port: number; stop(): void };
+}
+
+class BunWire implements Wire {
+  readonly client: string;
+  readonly inbox: Inbox;
+
+  constructor(readonly socket: Accepted) {
+    this.client = socket.remoteAddress;
+    this.inbox = new Inbox((on) => on ? socket.resume() : socket.pause());
+  }
+
+  read(into: Uint8Array): Promise<number> {
+    return this.inbox.read(into);
+  }
+
+  finish(): void {
+    this.socket.shutdown();
+  }
+
+  close(): void {
+    this.inbox.end();
+    this.socket.end();
+  }
+}
+
+/** `Bun.listen`. */
+export const listenBun: Listen = ({ host, port, shared }, accept) => {
+  const { Bun } = globalThis as unknown as { Bun: BunGlobal };
+  const end = (socket: Accepted) => socket.data?.inbox.end();
+  const listener = Bun.listen({
+    hostname: host,
+    port,
+    reusePort: shared,
+    allowHalfOpen: true,
+    socket: {
+      open(socket) {
+        socket.setNoDelay(true);
+        accept(socket.data = new BunWire(socket));
+      },
+      data: (socket, bytes) => socket.data?.inbox.push(bytes),
+      end,
+      close: end,
+      error: end,
+    },
+  });
+  return { port: listener.port, close: () => listener.stop() };
+};
