@@ -11,7 +11,7 @@ import { networkInterfaces } from "node:os";
 import process from "node:process";
 import { type Command, Failure, HELP, parseCommand } from "./cli/command.ts";
 import { siteOf } from "./cli/site.ts";
-import { isWorker, work, Workers } from "./cli/workers.ts";
+import { commandLine, isWorker, work, Workers } from "./cli/workers.ts";
 import { whyNotSendfile } from "./mod.ts";
 import { FileServer } from "./server/server.ts";
 import { VERSION } from "./version.ts";
@@ -36,9 +36,9 @@ function createServer(root: string, command: Command): FileServer {
   }
 }
 
-async function listen(server: FileServer, host: string, port: number, shared = false): Promise<number> {
+function listen(server: FileServer, host: string, port: number, shared = false): number {
   try {
-    return await server.listen({ host, port, shared });
+    return server.listen({ host, port, shared });
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     const reason = code === "EADDRINUSE" ? "the port is in use" : message;
@@ -51,15 +51,16 @@ async function serve(command: Command): Promise<void> {
   const root = rootOf(command.directory);
   const server = createServer(root, command);
   if (isWorker) {
-    return work({ listen: (port) => listen(server, host, port, true), stop: () => server.stop() });
+    // deno-lint-ignore require-await -- makes a rejection of what listen throws
+    return work({ listen: async (port) => listen(server, host, port, true), stop: () => server.stop() });
   }
   const pool = workers > 1 ? new Workers() : undefined;
   endOnSignals(pool ?? server, () => pool?.kill());
-  let port = await listen(server, host, command.port);
+  const port = listen(server, host, command.port);
   if (pool) {
-    // It was asked for alone: with others it is shared also with servers that are none of ours.
+    // It was asked for alone: with others it would be shared also with servers that are none of ours.
     server.close();
-    port = await pool.listen(port, workers);
+    await pool.listen(port, workers);
   }
   console.log(`Serving ${root}`);
   for (const url of urls(host, port)) console.log(url);
@@ -120,4 +121,4 @@ async function main(args: string[]): Promise<void> {
   }
 }
 
-if (import.meta.main) await main(process.argv.slice(2));
+if (import.meta.main) await main(commandLine);

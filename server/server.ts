@@ -2,9 +2,8 @@ import { Connection, type Site } from "./connection.ts";
 import type { Listen, Listener, Place, Wire } from "./wire.ts";
 import { listenBun } from "./wire_bun.ts";
 import { listenDeno } from "./wire_deno.ts";
-import { listenNode } from "./wire_node.ts";
 
-const listen: Listen = "Deno" in globalThis ? listenDeno : "Bun" in globalThis ? listenBun : listenNode;
+const listen: Listen = "Deno" in globalThis ? listenDeno : listenBun;
 
 /**
  * An HTTP/1.1 server of files on the runtime's own sockets. The runtimes' HTTP servers cost several times what
@@ -22,9 +21,9 @@ export class FileServer {
     this.#site = site;
   }
 
-  /** Resolves to the port. Rejects with the runtime's error. */
-  async listen(place: Place): Promise<number> {
-    this.#listener = await listen(place, (wire) => this.#accept(wire));
+  /** Gives the port. Throws the runtime's error. */
+  listen(place: Place): number {
+    this.#listener = listen(place, (wire) => this.#accept(wire));
     this.#clock = setInterval(() => this.#connections.forEach((connection) => connection.look()), 1000);
     return this.#listener.port;
   }

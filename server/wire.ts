@@ -19,7 +19,7 @@ export interface Place {
   readonly host: string;
   /** 0: any that is free. */
   readonly port: number;
-  /** Whether other processes of the same node:cluster listen there as well. */
+  /** Whether other processes may listen there as well (SO_REUSEPORT; in Deno only with --unstable-net). */
   readonly shared: boolean;
 }
 
@@ -29,5 +29,5 @@ export interface Listener {
   close(): void;
 }
 
-/** Listens, and hands over each connection. Throws, or rejects with, the runtime's error. */
-export type Listen = (place: Place, accept: (wire: Wire) => void) => Listener | Promise<Listener>;
+/** Listens, and hands over each connection. Throws the runtime's error. */
+export type Listen = (place: Place, accept: (wire: Wire) => void) => Listener;

@@ -1,8 +1,13 @@
 import type { Listen, Wire } from "./wire.ts";
-import { listenNode } from "./wire_node.ts";
 
 class DenoWire implements Wire {
-  constructor(readonly socket: Deno.TcpConn) {}
+  constructor(readonly socket: Deno.TcpConn) {
+    try {
+      socket.setNoDelay();
+    } catch {
+      // the client has left already
+    }
+  }
 
   get client(): string {
     return this.socket.remoteAddr.hostname;
@@ -33,19 +38,14 @@ class DenoWire implements Wire {
 const PAUSE = 100;
 
 /** `Deno.listen`. */
-export const listenDeno: Listen = (place, accept) => {
-  if (place.shared) return listenNode(place, accept);
-  const listener = Deno.listen({ hostname: place.host, port: place.port });
+export const listenDeno: Listen = ({ host, port, shared }, accept) => {
+  const listener = Deno.listen({ hostname: host, port, reusePort: shared });
   let open = true;
   (async () => {
     while (open) {
-      try {
-        const conn = await listener.accept();
-        conn.setNoDelay();
-        accept(new DenoWire(conn));
-      } catch {
-        if (open) await new Promise((resolve) => setTimeout(resolve, PAUSE));
-      }
+      const conn = await listener.accept().catch(() => undefined);
+      if (conn) accept(new DenoWire(conn));
+      else if (open) await new Promise((resolve) => setTimeout(resolve, PAUSE));
     }
   })();
   return {

@@ -138,7 +138,7 @@ const bunServe: Kind = {
 /** What the static server is made of. */
 const fileServer: Kind = {
   name: "FileServer",
-  async start(subject, options = {}) {
+  start(subject, options = {}) {
     const errors: unknown[] = [];
     const rules = directoryRulesOf(options);
     const server = new FileServer({
@@ -149,8 +149,8 @@ const fileServer: Kind = {
           : answerDirectory(request, rules, subject.root, parseTarget(request.target, rules.urlRoot)),
       onError: (error) => errors.push(error),
     });
-    const port = await server.listen({ host: "127.0.0.1", port: 0, shared: false });
-    return {
+    const port = server.listen({ host: "127.0.0.1", port: 0, shared: false });
+    return Promise.resolve({
       name: "FileServer",
       port,
       errors,
@@ -158,7 +158,7 @@ const fileServer: Kind = {
         server.close();
         return Promise.resolve();
       },
-    };
+    });
   },
 };
 
