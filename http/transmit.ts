@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import { ConnectionClosedError } from "../errors.ts";
 import { sendParts } from "../sendfile.ts";
 import type { SendfileSocket } from "../target.ts";
-import type { Observer } from "../transfer.ts";
+import { isLost, type Observer } from "../transfer.ts";
 import { TruncatedError } from "./body.ts";
 import type { FileBody } from "./file.ts";
 import { countOf, optionsOf } from "./parts.ts";
@@ -56,6 +56,7 @@ export class LeftError extends Error {}
 
 /** An error as a log says it. */
 export function problemOf(error: unknown): string {
-  const left = error instanceof ConnectionClosedError || error instanceof LeftError;
-  return left ? "the client left" : (error as Error).message;
+  const { code, name, message } = error as Error & { code?: string };
+  const left = error instanceof ConnectionClosedError || error instanceof LeftError || isLost(code ?? name);
+  return left ? "the client left" : message;
 }

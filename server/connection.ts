@@ -34,6 +34,8 @@ const PATIENCE = {
   rest: 60,
   /** Room for bytes that are no file's: send_timeout. */
   room: 60,
+  /** Its own answer. */
+  answer: Infinity,
   file: Infinity,
   /** After the last response, the end of the client's side: RFC 9112, 9.6. */
   end: 2,
@@ -114,6 +116,7 @@ export class Connection {
       await this.#reader.drain();
       return undefined;
     }
+    this.#step("answer"); // from now on a stop waits for it
     if (typeof bytes === "number") return bytes;
     const head = parseHead(bytes);
     return head.kind === "head" ? head : head.status;

@@ -14,6 +14,8 @@ export class FileServer {
   readonly #site: Site;
   readonly #connections = new Set<Connection>();
   #listener: Listener | undefined;
+  /** How it ends, also for a connection that is handed over at that moment. */
+  #end: "stop" | "close" | undefined;
   #clock: ReturnType<typeof setInterval> | undefined;
   #empty = () => {};
 
@@ -32,7 +34,9 @@ export class FileServer {
     const connection = new Connection(wire, this.#site);
     this.#connections.add(connection);
     try {
-      await connection.run();
+      const running = connection.run();
+      if (this.#end) connection[this.#end]();
+      await running;
     } catch (error) {
       this.#site.onError(error);
     } finally {
@@ -43,6 +47,7 @@ export class FileServer {
 
   /** Takes no more connections, finishes what is in flight, and resolves once nothing is. */
   async stop(): Promise<void> {
+    this.#end = "stop";
     this.#listener?.close();
     const empty = new Promise<void>((resolve) => this.#empty = resolve);
     for (const connection of this.#connections) connection.stop();
@@ -52,6 +57,7 @@ export class FileServer {
 
   /** Ends everything at once. */
   close(): void {
+    this.#end = "close";
     this.#listener?.close();
     clearInterval(this.#clock);
     for (const connection of this.#connections) connection.close();

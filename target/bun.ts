@@ -52,6 +52,7 @@ export class BunSocket implements Target, Descriptor {
     while (this.isOpen()) {
       const written = socket.write(bytes);
       if (written > 0) return written;
+      if (written < 0) throw socketClosed(); // lost; paused, it is not seen to be closed
       await room(socket.fd, signal);
     }
     throw socketClosed();
