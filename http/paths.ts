@@ -17,12 +17,16 @@ export interface Target {
   readonly query: string;
 }
 
-/** Origin form or absolute form (RFC 9112, 3.2; `http+unix:` is Deno's) in its path and its query. */
-const TARGET = /^(?:[a-z][a-z0-9+.-]*:\/\/[^/?#]*)?([^?#]*)(\?[^#]*)?/i;
+/** What the absolute form has before its path (RFC 9112, 3.2.2; RFC 3986, 3; `http+unix:` is Deno's). */
+const AUTHORITY = /^[a-z][a-z0-9+.-]*:\/\/(?:[\w.~!$&'()*+,;=:%-]*@)?[\w.~!$&'()*+,;=:%[\]-]*(?=[/?]|$)/i;
+
+const PATH = /^([^?#]*)(\?[^#]*)?/;
 
 /** Takes a request's target (or URL) apart. `urlRoot`: decoded names that it must start with, and that are taken off. */
 export function parseTarget(target: string, urlRoot: readonly string[] = []): Target | Refusal {
-  const [, path, query = ""] = TARGET.exec(target)!;
+  const start = target.startsWith("/") ? 0 : AUTHORITY.exec(target)?.[0].length;
+  if (start === undefined) return BAD_REQUEST;
+  const [, path, query = ""] = PATH.exec(target.slice(start))!;
   const [first, ...parts] = (path || "/").split("/");
   if (first !== "") return BAD_REQUEST;
   const slash = /(?:^|\/)\.?$/.test(path);

@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { socketClosed } from "../errors.ts";
 import { type Answer, answerText, REASONS } from "../http/answer.ts";
 import { httpDate } from "../http/date.ts";
 import { isFileBody } from "../http/file.ts";
@@ -6,6 +7,7 @@ import type { Rules } from "../http/options.ts";
 import { bytesOf } from "../http/parts.ts";
 import { type Outcome, problemOf, type Sent, transmit } from "../http/transmit.ts";
 import { targetOf } from "../target.ts";
+import { turn } from "../turn.ts";
 import { type Head, parseHead } from "./head.ts";
 import { Reader } from "./reader.ts";
 import type { Wire } from "./wire.ts";
@@ -22,6 +24,9 @@ export interface Site {
 
 /** Bytes of a request's body that are read over; where there are more, the connection ends. */
 const MAX_SKIPPED = 64 * 1024;
+
+/** Requests of one connection that are answered before others have their turn. */
+const BURST = 32;
 
 /** Milliseconds for a request that is on its way when the server stops. */
 const GRACE = 100;
@@ -58,12 +63,16 @@ export class Connection {
     this.#wire = wire;
     this.#site = site;
     this.#reader = new Reader(wire);
+    wire.gone = () => this.#closed.abort(socketClosed());
   }
 
   /** Serves until the end. Rejects for nothing but a defect. */
   async run(): Promise<void> {
     try {
-      while (await this.#turn());
+      for (let turns = 1; await this.#turn(); turns++) {
+        // What has come already is answered without a wait; everybody else would have to.
+        if (turns % BURST === 0) await turn();
+      }
     } finally {
       this.close();
     }
@@ -81,11 +90,13 @@ export class Connection {
     const now = `${waitsFor} ${this.#steps}`;
     this.#seconds = now === this.#seen ? this.#seconds + 1 : 0;
     this.#seen = now;
-    if (this.#seconds >= PATIENCE[waitsFor]) this.close();
+    // The response has left; nobody needs the body that the server would wait for.
+    const most = this.#stopping && waitsFor === "rest" ? PATIENCE.end : PATIENCE[waitsFor];
+    if (this.#seconds >= most) this.close();
   }
 
   close(): void {
-    this.#closed.abort();
+    this.#closed.abort(socketClosed());
     this.#wire.close();
   }
 

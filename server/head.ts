@@ -128,6 +128,6 @@ function bodyOf(fields: ReadonlyMap<string, string>, old: boolean): number | Mal
 /** RFC 9112, 9.3. */
 function keeps(connection: string | undefined, old: boolean): boolean {
   if (connection === undefined) return !old;
-  const options = connection.toLowerCase().split(",").map((option) => option.trim());
+  const options = connection.toLowerCase().split(",").map(trim);
   return !options.includes("close") && (!old || options.includes("keep-alive"));
 }

@@ -6,6 +6,8 @@ export interface Wire {
   readonly socket: SendfileSocket;
   /** The client's address. */
   readonly client: string | undefined;
+  /** Called where the connection is over without our doing: what waits to write waits in vain. */
+  gone?: () => void;
   /** Reads some bytes; 0: the client has ended its side, or the connection is over. One at a time. */
   read(into: Uint8Array): Promise<number>;
   /** Ends our side, behind all that was sent. */

@@ -31,6 +31,7 @@ interface BunGlobal {
 class BunWire implements Wire {
   readonly client: string;
   readonly inbox: Inbox;
+  gone?: () => void;
 
   constructor(readonly socket: Accepted) {
     this.client = socket.remoteAddress;
@@ -55,6 +56,10 @@ class BunWire implements Wire {
 export const listenBun: Listen = ({ host, port, shared }, accept) => {
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };
   const end = (socket: Accepted) => socket.data?.inbox.end();
+  const gone = (socket: Accepted) => {
+    end(socket);
+    socket.data?.gone?.();
+  };
   const listener = Bun.listen({
     hostname: host,
     port,
@@ -67,8 +72,8 @@ export const listenBun: Listen = ({ host, port, shared }, accept) => {
       },
       data: (socket, bytes) => socket.data?.inbox.push(bytes),
       end,
-      close: end,
-      error: end,
+      close: gone,
+      error: gone,
     },
   });
   return { port: listener.port, close: () => listener.stop() };

@@ -51,6 +51,7 @@ export const listenDeno: Listen = ({ host, port, shared }, accept) => {
   return {
     port: listener.addr.port,
     close() {
+      if (!open) return;
       open = false;
       listener.close();
     },
