@@ -1,6 +1,6 @@
 import { bsd, bsdErrors, bsdSymbols, SCAN_LIMIT } from "./bsd.ts";
 import { openKqueue } from "./kqueue.ts";
-import { readMode, readModified, type System, uint64 } from "./system.ts";
+import { readMode, readTimes, type System, uint64 } from "./system.ts";
 
 const EVFILT_USER = -10;
 const MSG_DONTWAIT = 0x80;
@@ -54,7 +54,7 @@ export function darwin(arch: "x64" | "arm64"): System {
       if (result < 0) return result;
       into.dev = stat.getInt32(0, true);
       readMode(into, stat.getUint16(4, true));
-      readModified(into, stat, 48);
+      readTimes(into, stat, 48);
       into.ino = uint64(stat, 8);
       into.size = uint64(stat, 96);
       return result;

@@ -1,6 +1,6 @@
 import { bsd, bsdErrors, bsdSymbols, SCAN_LIMIT } from "./bsd.ts";
 import { openKqueue } from "./kqueue.ts";
-import { readMode, readModified, type System, uint64 } from "./system.ts";
+import { readMode, readTimes, type System, uint64 } from "./system.ts";
 
 const EVFILT_USER = -11;
 
@@ -38,7 +38,7 @@ export function freebsd(): System {
       into.dev = uint64(stat, 0);
       into.ino = uint64(stat, 8);
       readMode(into, stat.getUint16(24, true));
-      readModified(into, stat, 64);
+      readTimes(into, stat, 64);
       into.size = uint64(stat, 112);
       return result;
     },

@@ -83,6 +83,7 @@ export class Libc {
     ino: 0,
     seconds: 0,
     nanoseconds: 0,
+    changed: 0,
   };
   readonly #tcp: TcpState = { halfClosed: false, closed: false, written: 0, acked: 0, received: 0 };
 

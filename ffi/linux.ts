@@ -1,5 +1,5 @@
 import { epollBlocking, epollSymbols, openEpoll } from "./epoll.ts";
-import { readMode, readModified, type System, uint64 } from "./system.ts";
+import { readMode, readTimes, type System, uint64 } from "./system.ts";
 
 const text = new TextEncoder();
 const utf8 = new TextDecoder();
@@ -114,7 +114,7 @@ export function linux(arch: "x64" | "arm64"): System {
       into.dev = uint64(stat, 0);
       into.ino = uint64(stat, 8);
       readMode(into, stat.getUint32(modeAt, true));
-      readModified(into, stat, 88);
+      readTimes(into, stat, 88);
       into.size = uint64(stat, 48);
       return result;
     },

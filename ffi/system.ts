@@ -63,6 +63,8 @@ export interface FileStat {
   /** st_mtim: the last modification, in seconds since 1970 and nanoseconds from there. */
   seconds: number;
   nanoseconds: number;
+  /** st_ctim: the last change of anything about it, also of its name, in seconds since 1970. */
+  changed: number;
 }
 
 /** What a TCP connection has done so far. */
@@ -85,10 +87,15 @@ export function readMode(into: FileStat, mode: number): void {
   into.directory = type === 0o040000;
 }
 
-/** Reads `struct timespec st_mtim`: 64-bit on every system here. */
-export function readModified(into: FileStat, view: DataView, offset: number): void {
-  into.seconds = view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 0x1_0000_0000;
+/** Reads `struct timespec st_mtim` and `st_ctim`, which follows it: 64-bit on every system here. */
+export function readTimes(into: FileStat, view: DataView, offset: number): void {
+  into.seconds = int64(view, offset);
   into.nanoseconds = view.getUint32(offset + 8, true);
+  into.changed = int64(view, offset + 16) + view.getUint32(offset + 24, true) / 1e9;
+}
+
+function int64(view: DataView, offset: number): number {
+  return view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 0x1_0000_0000;
 }
 
 /** Two 32-bit halves of an unsigned 64-bit integer; exact up to 2^53. */

@@ -16,6 +16,8 @@ export interface OpenFile {
   /** The last modification: seconds since 1970, and nanoseconds from there. */
   readonly seconds: number;
   readonly nanoseconds: number;
+  /** The last change of anything about it, also of its name: seconds since 1970. */
+  readonly changed: number;
 }
 
 /** Bytes of a body: a range of the file, and what goes before it. */
@@ -96,8 +98,8 @@ function look(fd: number): Seen {
   if (typeof c !== "string") {
     const stat = c.stat(fd);
     if (typeof stat === "number") throw c.error(stat, "fstat");
-    const { regular, directory, size, dev, ino, seconds, nanoseconds } = stat;
-    return { regular, directory, size, dev, ino, seconds, nanoseconds };
+    const { regular, directory, size, dev, ino, seconds, nanoseconds, changed } = stat;
+    return { regular, directory, size, dev, ino, seconds, nanoseconds, changed };
   }
   const stat = fs.fstatSync(fd, { bigint: true });
   const seconds = Math.floor(Number(stat.mtimeNs / 1_000_000n) / 1000);
@@ -109,6 +111,7 @@ function look(fd: number): Seen {
     ino: Number(stat.ino),
     seconds,
     nanoseconds: Number(stat.mtimeNs - BigInt(seconds) * 1_000_000_000n),
+    changed: Number(stat.ctimeNs) / 1e9,
   };
 }
 

@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { libc } from "../ffi/load.ts";
 import { BAD_REQUEST, NOT_FOUND, type OpenFile, openFile, type Refusal, refusal } from "./file.ts";
+import { lastSeen, saw } from "./seen.ts";
 
 /** A request target, taken apart. */
 export interface Target {
@@ -76,6 +77,8 @@ export interface Directory {
  * Where the system does not tell a descriptor's path (see `pathOf`) it is found by the path instead, before and
  * after; then who can write below `root` could still win a race.
  *
+ * The very file that was seen there less than a second ago is not looked up again (seen.ts).
+ *
  * What may not be read is not found: the answer tells nothing about what is outside.
  */
 export function openInside(
@@ -88,9 +91,14 @@ export function openInside(
   const found = openFile(path);
   if (found.kind === "refusal") return found;
   try {
-    const real = pathOf(found.fd) ?? pathOfSame(found.fd, path);
-    if (real !== undefined && isInside(real, root)) {
-      if (found.kind === "file") return { ...found, real, names };
+    const known = found.kind === "file" ? lastSeen(root, path, found) : undefined;
+    const told = known ?? pathOf(found.fd);
+    const real = told ?? pathOfSame(found.fd, path);
+    if (real !== undefined && (known !== undefined || isInside(real, root))) {
+      if (found.kind === "file") {
+        if (known === undefined && told !== undefined) saw(root, path, found, real);
+        return { ...found, real, names };
+      }
       fs.closeSync(found.fd);
       return { kind: "directory", path };
     }

@@ -107,6 +107,44 @@ for (
     }));
 }
 
+test("a file that was seen inside is refused at once where a symlink leads to it outside", () =>
+  withSite(({ base, root }) => {
+    const file = join(root, "swap/file.txt");
+    for (let i = 0; i < 3; i++) assertEquals(read(root, "swap", "file.txt"), "inside");
+    fs.renameSync(file, join(base, "outside/moved.txt"));
+    fs.symlinkSync("../../outside/moved.txt", file);
+    assertEquals(read(root, "swap", "file.txt"), 404);
+    fs.rmSync(file);
+    fs.linkSync(join(base, "outside/moved.txt"), file);
+    assertEquals(read(root, "swap", "file.txt"), "inside");
+    fs.rmSync(file);
+    fs.symlinkSync("../../outside/moved.txt", file);
+    assertEquals(read(root, "swap", "file.txt"), 404);
+  }));
+
+test("a directory that was moved out is refused behind a symlink, a second later at most", () =>
+  withSite(async ({ base, root }) => {
+    assertEquals(read(root, "swap", "file.txt"), "inside");
+    fs.renameSync(join(root, "swap"), join(base, "outside/swap"));
+    fs.symlinkSync("../outside/swap", join(root, "swap"));
+    const end = performance.now() + 1100;
+    while (performance.now() < end) {
+      const what = read(root, "swap", "file.txt");
+      if (what === 404) break;
+      assertEquals(what, "inside");
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    assertEquals(read(root, "swap", "file.txt"), 404);
+  }));
+
+test("what was seen inside one root is not inside another, though its path is the same", () =>
+  withSite(({ base, root }) => {
+    for (let i = 0; i < 2; i++) {
+      assertEquals(read(base, "root", "evil", "file.txt"), "SECRET"); // there it is inside
+      assertEquals(read(root, "evil", "file.txt"), 404);
+    }
+  }));
+
 test("names that could climb are refused before anything is opened", () => {
   const names = ["", ".", "..", "a/b", "a\\b", "..\\x", "/etc/passwd", ".hidden", "a\0b"];
   // A root that is not there: whatever is opened below it would be 404 as well, so "/" is the root here.

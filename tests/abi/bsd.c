@@ -348,6 +348,8 @@ int bsd_fstat(int fd, struct bsd_stat *out) {
   out->st_rdev = from.st_rdev;
   out->st_mtim.seconds = from.st_mtim.tv_sec;
   out->st_mtim.nanoseconds = from.st_mtim.tv_nsec;
+  out->st_ctim.seconds = from.st_ctim.tv_sec;
+  out->st_ctim.nanoseconds = from.st_ctim.tv_nsec;
   out->st_size = from.st_size;
   out->st_blocks = from.st_blocks;
   out->st_blksize = (int32_t)from.st_blksize;

@@ -1,0 +1,44 @@
+import type { OpenFile } from "./file.ts";
+
+/** Milliseconds for which a file that was seen below a root counts as being there. */
+const FRESH = 1000;
+
+/** Files remembered of one root. */
+const MOST = 1000;
+
+/** A file below a root, when it was seen there. */
+interface Sighting extends Pick<OpenFile, "dev" | "ino" | "changed"> {
+  readonly real: string;
+  /** By `Date.now()`. */
+  readonly at: number;
+}
+
+/** By root, and by the path that a file was opened by. */
+const sightings = new Map<string, Map<string, Sighting>>();
+
+/**
+ * The real path of `file`, opened as `path`, where the very same file was seen below `root` a moment ago. To ask the
+ * system for it costs as much as to open the file, a sixth of a small response (measured).
+ *
+ * A file that was moved or linked since has another time of change; so what this can be wrong about is that one of the
+ * directories above it has been moved out of the root, with a symlink left in its place, and that for a second.
+ */
+export function lastSeen(root: string, path: string, file: OpenFile): string | undefined {
+  const sighting = sightings.get(root)?.get(path);
+  if (sighting === undefined) return undefined;
+  const age = Date.now() - sighting.at;
+  const fresh = age >= 0 && age < FRESH && isSame(file, sighting);
+  return fresh ? sighting.real : undefined;
+}
+
+function isSame(one: OpenFile, other: Sighting): boolean {
+  return one.ino === other.ino && one.dev === other.dev && one.changed === other.changed;
+}
+
+/** Takes note that `file`, opened as `path`, is `real`, below `root`. */
+export function saw(root: string, path: string, { dev, ino, changed }: OpenFile, real: string): void {
+  let files = sightings.get(root);
+  if (files === undefined) sightings.set(root, files = new Map());
+  if (files.size >= MOST) files.clear();
+  files.set(path, { dev, ino, changed, real, at: Date.now() });
+}
