@@ -41,6 +41,11 @@ const CONTENDERS = {
   "nginx": { what: "nginx, one worker, sendfile and tcp_nopush on", needs: "nginx", start: startNginx },
   "static-deno": { what: "the static server on Deno", start: onDeno("../cli.ts", quiet) },
   "stream-deno": { what: "Deno.serve, FsFile.readable", start: onDeno("http_deno_stream.ts") },
+  "raw-deno": {
+    what: "Deno.listen and sendfile(), without HTTP, each file opened once",
+    start: onDeno("raw_deno.ts", filesOf),
+  },
+  "floor-deno": { what: "Deno.serve, the least for a file with its fields", start: onDeno("http_floor.ts") },
   "servefile-deno": { what: "Deno.serve, serveFile", start: onDeno("http_servefile.ts") },
   "with-deno": {
     what: "Deno.serve, withSendfile around serveFile",
@@ -54,6 +59,11 @@ const CONTENDERS = {
   "sendfile-deno": { what: "node:http on Deno, sendFile", start: onDeno("http_sendfile.ts") },
   "static-bun": { what: "the static server on Bun", needs: "bun", start: onProgram("../cli.ts", quiet) },
   "file-bun": { what: "Bun.serve, Bun.file", needs: "bun", start: onProgram("http_bun_file.ts") },
+  "floor-bun": {
+    what: "Bun.serve, Bun.file with the fields of serveFile",
+    needs: "bun",
+    start: onProgram("http_floor.ts"),
+  },
   "servefile-bun": { what: "Bun.serve, serveFile", needs: "bun", start: onProgram("http_servefile.ts") },
   "asyncio": { what: "asyncio, loop.sendfile", needs: "python3", start: onProgram("asyncio_server.py") },
 } as const satisfies Record<string, Contender>;
@@ -184,6 +194,10 @@ function onProgram(script: string, args = directoryOnly): Contender["start"] {
 
 function directoryOnly(data: string): string[] {
   return [data];
+}
+
+function filesOf(data: string): string[] {
+  return [...Deno.readDirSync(data)].map(({ name }) => `${data}/${name}`);
 }
 
 function wrapped(data: string): string[] {
