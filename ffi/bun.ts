@@ -7,6 +7,7 @@ import type {
   NativeType,
   Signature,
   Watch,
+  WatchEvents,
 } from "./library.ts";
 
 /** The part of `bun:ffi` in use. */
@@ -61,25 +62,22 @@ interface Orders {
 }
 
 /**
- * The whole worker. It is started from this function's own text, because a file of its own is not found once
- * the package was compiled or bundled: JSR's npm mirror renames `.ts` to `.js` but leaves strings alone.
- * So it must not use anything from outside itself.
+ * The whole worker, as text. A file of its own is not found once the package was compiled or bundled: JSR's npm mirror
+ * renames `.ts` to `.js` but leaves strings alone. The text of a function is not what was written either, where a tool
+ * for coverage has put its counters into it, which the worker does not have.
  */
-function workerMain(): void {
-  // deno-lint-ignore no-explicit-any -- a worker's global scope, which the types of neither runtime describe here
-  const scope = globalThis as any;
-  scope.onmessage = ({ data: orders }: { data: Orders }) => {
-    const ffi = scope.process.getBuiltinModule("bun:ffi");
-    const call = ffi.dlopen(orders.path, { [orders.symbol]: orders.signature }).symbols[orders.symbol];
-    const events = new Uint8Array(orders.bytes);
-    const args = orders.args.map((arg) => arg === "events" ? events : arg);
-    while (Atomics.load(orders.stop, 0) === 0) {
-      const result: number = call(...args);
-      if (Atomics.load(orders.stop, 0) === 0) scope.postMessage({ result, events: events.slice() });
-    }
-    scope.postMessage("stopped");
-  };
-}
+const WORKER = `
+globalThis.onmessage = ({ data: { path, symbol, signature, args, bytes, stop } }) => {
+  const call = process.getBuiltinModule("bun:ffi").dlopen(path, { [symbol]: signature }).symbols[symbol];
+  const events = new Uint8Array(bytes);
+  const values = args.map((arg) => arg === "events" ? events : arg);
+  while (Atomics.load(stop, 0) === 0) {
+    const result = call(...values);
+    if (Atomics.load(stop, 0) === 0) postMessage({ result, events: events.slice() });
+  }
+  postMessage("stopped");
+};
+`;
 
 /** A Bun worker has `ref`/`unref`, as node's has. */
 type BunWorker = Worker & { ref(): void; unref(): void };
@@ -91,15 +89,32 @@ class BunLibrary implements Library {
 
   constructor(readonly path: string, readonly call: Record<string, NativeFunction>) {}
 
-  watch(call: BlockingCall, onReturn: (result: number, events: Uint8Array) => void): Watch {
+  watch(call: BlockingCall, { onReturn, onFailure }: WatchEvents): Watch {
     const stop = new Int32Array(new SharedArrayBuffer(4));
-    const url = URL.createObjectURL(new Blob([`(${workerMain})()`], { type: "text/javascript" }));
+    const url = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
     const worker = new Worker(url, { type: "module", name: "sendfile readiness" }) as BunWorker;
     const { promise: stopped, resolve } = Promise.withResolvers<void>();
+    const isStopping = () => Atomics.load(stop, 0) === 1;
+    let failed = false;
+    const fail = (what: string) => {
+      if (failed || isStopping()) return;
+      failed = true;
+      onFailure(new Error(what));
+    };
     worker.onmessage = ({ data }: MessageEvent<"stopped" | { result: number; events: Uint8Array }>) => {
       if (data === "stopped") resolve();
-      else onReturn(data.result, data.events);
+      else if (!failed) onReturn(data.result, data.events);
     };
+    worker.onmessageerror = () => fail("a message of its worker could not be read");
+    worker.onerror = (event) => {
+      event.preventDefault(); // its waiters are told
+      fail(`its worker has failed: ${event.message}`);
+    };
+    // The last of its events, whatever has ended it: its thread is in no call any more.
+    worker.addEventListener("close", () => {
+      fail("its worker was ended");
+      resolve();
+    });
     const { path } = this;
     const { signature, args, bytes } = call;
     const symbol = signature.name ?? call.symbol;

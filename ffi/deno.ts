@@ -6,6 +6,8 @@ import type {
   NativeType,
   Signature,
   Symbols,
+  Watch,
+  WatchEvents,
 } from "./library.ts";
 
 type DenoSymbol = {
@@ -57,7 +59,7 @@ class DenoLibrary implements Library {
 
   constructor(readonly path: string, readonly call: Record<string, NativeFunction>) {}
 
-  watch(call: BlockingCall, onReturn: (result: number, events: Uint8Array) => void) {
+  watch(call: BlockingCall, { onReturn, onFailure }: WatchEvents): Watch {
     const events = new Uint8Array(call.bytes);
     const args = call.args.map((arg) => arg === "events" ? events : arg);
     const blocking = this.call[call.symbol];
@@ -68,13 +70,19 @@ class DenoLibrary implements Library {
 
     async function repeat() {
       looping = true;
-      while (wanted) {
-        inside = true;
-        const result: number = await blocking(...args);
+      try {
+        while (wanted) {
+          inside = true;
+          const result: number = await blocking(...args);
+          inside = false;
+          onReturn(result, events);
+        }
+      } catch (error) {
         inside = false;
-        onReturn(result, events);
+        onFailure(error as Error);
+      } finally {
+        looping = false;
       }
-      looping = false;
     }
 
     return {

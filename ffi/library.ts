@@ -29,6 +29,13 @@ export interface BlockingCall {
   readonly bytes: number;
 }
 
+/** Told what becomes of a {@link BlockingCall}. */
+export interface WatchEvents {
+  onReturn(result: number, events: Uint8Array): void;
+  /** It will not return again: what made it has failed or was ended. Told at most once, and not after `close`. */
+  onFailure(error: Error): void;
+}
+
 /** A {@link BlockingCall} under way. */
 export interface Watch {
   /** Somebody waits: repeat the call, and keep the process alive. */
@@ -47,7 +54,7 @@ export interface Library {
   readonly wide: (n: number) => number | bigint;
   /** Milliseconds an idle {@link Watch} is kept for the next wait. */
   readonly linger: number;
-  watch(call: BlockingCall, onReturn: (result: number, events: Uint8Array) => void): Watch;
+  watch(call: BlockingCall, events: WatchEvents): Watch;
 }
 
 /** A runtime's FFI: loads a library, or says in words why it cannot. Never prompts, never throws. */

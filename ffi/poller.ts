@@ -1,3 +1,4 @@
+import { SendfileError } from "../errors.ts";
 import type { Libc } from "./libc.ts";
 import type { Watch } from "./library.ts";
 import type { Selector } from "./selector.ts";
@@ -6,7 +7,8 @@ type Direction = "readable" | "writable";
 
 interface Waiter {
   readonly direction: Direction;
-  readonly ready: () => void;
+  ready(): void;
+  failed(error: Error): void;
 }
 
 /** All that wait for one descriptor. */
@@ -41,7 +43,10 @@ export class Poller {
     return this.#entries.size;
   }
 
-  /** Resolves when `fd` is ready, has failed or was hung up on. The owner of `fd` keeps it open until then. */
+  /**
+   * Resolves when `fd` is ready, has failed or was hung up on. The owner of `fd` keeps it open until then. Rejects with
+   * {@link SendfileError} where it cannot be waited for, or what waits has failed; the next wait starts anew then.
+   */
   wait(fd: number, direction: Direction, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
@@ -54,6 +59,10 @@ export class Poller {
         ready() {
           signal?.removeEventListener("abort", abort);
           resolve();
+        },
+        failed(error) {
+          signal?.removeEventListener("abort", abort);
+          reject(error);
         },
       };
       this.#enter(fd, waiter);
@@ -95,13 +104,50 @@ export class Poller {
 
   #start(): Open {
     const selector = this.#libc.openSelector();
-    const watch = this.#libc.library.watch(selector.blocking, (result, events) => {
-      selector.visit(result, events, (fd, token, readable, writable) => {
-        this.#report(selector, fd, token, readable, writable);
+    let watch: Watch;
+    try {
+      watch = this.#libc.library.watch(selector.blocking, {
+        onReturn: (result, events) => {
+          if (result < 0) this.#checkAll(selector);
+          selector.visit(result, events, (fd, token, readable, writable) => {
+            this.#report(selector, fd, token, readable, writable);
+          });
+          this.#restIfIdle();
+        },
+        onFailure: (error) => this.#fail(open, error),
       });
-      this.#restIfIdle();
-    });
-    return { selector, watch };
+    } catch (error) {
+      selector.close();
+      throw failure(selector, error as Error);
+    }
+    const open = { selector, watch };
+    return open;
+  }
+
+  /**
+   * The blocking call has failed, on a thread whose errno cannot be read here. After a signal all can be armed again;
+   * where the selector is not there any more nothing can, and the call would fail for ever.
+   */
+  #checkAll(selector: Selector): void {
+    for (const [fd, entry] of this.#entries) {
+      if (this.#arm(selector, fd, entry) >= 0) continue;
+      const error = this.#libc.lastError(`waiting for descriptor ${fd}`);
+      this.#entries.delete(fd);
+      for (const waiter of entry.waiters) waiter.failed(error);
+    }
+  }
+
+  /** Whoever waits learns of it, and the next wait starts anew. */
+  #fail(open: Open, cause: Error): void {
+    if (this.#open !== open) return;
+    const entries = [...this.#entries.values()];
+    this.#entries.clear();
+    clearTimeout(this.#linger);
+    open.watch.rest();
+    this.#retire(true);
+    for (const { waiters } of entries) {
+      for (const waiter of waiters) waiter.failed(failure(open.selector, cause));
+    }
   }
 
   #report(selector: Selector, fd: number, token: number, readable: boolean, writable: boolean): void {
@@ -139,6 +185,15 @@ export class Poller {
     if (inside) open.selector.wake();
     closed.then(() => open.selector.close());
   }
+}
+
+/** What was to wait has failed, which is no answer of the system's. */
+function failure({ blocking: { symbol } }: Selector, cause: Error): SendfileError {
+  return new SendfileError(`waiting for a socket failed: ${cause.message}`, {
+    code: "EIO",
+    syscall: symbol,
+    cause,
+  });
 }
 
 function unref(timer: ReturnType<typeof setTimeout> | number): void {

@@ -1,13 +1,17 @@
 /** writable() and readable(): Python's add_writer and add_reader. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import process from "node:process";
+import { join } from "@std/path";
 import { SendfileError, SendfileNotAvailableError } from "../mod.ts";
 import { readable, writable } from "../ffi/mod.ts";
 import type { Libc } from "../ffi/libc.ts";
+import type { WatchEvents } from "../ffi/library.ts";
 import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
-import { poller } from "../ffi/poller.ts";
-import { descriptors, testFile, until } from "./data.ts";
-import { test } from "./harness.ts";
+import { Poller, poller } from "../ffi/poller.ts";
+import { descriptors, folder, testFile, until } from "./data.ts";
+import { isBun, test } from "./harness.ts";
 import { socketPair } from "./helpers.ts";
 
 const libc = () => loadLibc() as Libc;
@@ -140,3 +144,147 @@ test("50 descriptors wait at once, again and again, and nothing is left over", a
   assert(waiting() === 0);
   for (const pair of pairs) pair[Symbol.dispose]();
 });
+
+/** Runs `body` where the library's `watch` is another; the poller keeps nothing that was open. */
+async function withWatch(
+  wrap: (watch: Libc["library"]["watch"]) => Libc["library"]["watch"],
+  body: () => Promise<void>,
+): Promise<void> {
+  const { library } = libc();
+  const original = library.watch;
+  library.watch = wrap(original.bind(library));
+  try {
+    await body();
+  } finally {
+    library.watch = original;
+  }
+}
+
+test("what waits fails: all waiters reject with the cause, the next wait starts anew", async () => {
+  const own = new Poller(libc());
+  using pair = socketPair();
+  using other = socketPair();
+  const before = descriptors().length;
+  fill(pair.here);
+  fill(other.here);
+  let events: WatchEvents | undefined;
+  await withWatch((watch) => (call, told) => watch(call, events = told), async () => {
+    const all = [
+      own.wait(pair.here, "writable"),
+      own.wait(pair.here, "readable"),
+      own.wait(other.here, "writable"),
+    ];
+    const failed = Promise.all(all.map((wait) => assertRejects(() => wait, SendfileError)));
+    events!.onFailure(new Error("the test says so"));
+    for (const error of await failed) {
+      assertStringIncludes(error.message, "the test says so");
+      assertEquals([error.code, error.sent], ["EIO", 0]);
+    }
+    assertEquals(own.size, 0);
+    let ready = false;
+    const again = own.wait(pair.here, "writable").then(() => ready = true);
+    await own.wait(pair.there, "writable");
+    assertEquals(ready, false);
+    drain(pair.there);
+    await again;
+  });
+  await until("the epolls and eventfds of both are closed", () => descriptors().length <= before);
+});
+
+test("the watch cannot be started: the waiter rejects, and nothing stays open", async () => {
+  const own = new Poller(libc());
+  using pair = socketPair();
+  const before = descriptors().length;
+  await withWatch(() => () => {
+    throw new Error("no thread");
+  }, async () => {
+    const error = await assertRejects(() => own.wait(pair.here, "writable"), SendfileError);
+    assertStringIncludes(error.message, "no thread");
+  });
+  assertEquals([own.size, descriptors().length], [0, before]);
+  await own.wait(pair.here, "writable");
+});
+
+test("the blocking call fails: what can still be waited for goes on, what cannot rejects", async () => {
+  const own = new Poller(libc());
+  using pair = socketPair();
+  fill(pair.here);
+  const dup = libc().dup(pair.here);
+  let events: WatchEvents | undefined;
+  await withWatch((watch) => (call, told) => watch(call, events = told), async () => {
+    const kept = own.wait(pair.here, "writable");
+    const lost = own.wait(dup, "writable");
+    libc().close(dup);
+    events!.onReturn(-1, new Uint8Array(1024)); // as for a signal
+    const error = await assertRejects(() => lost, SendfileError);
+    assertEquals(error.code, "EBADF");
+    assertEquals(own.size, 1);
+    drain(pair.there);
+    await kept;
+  });
+});
+
+/** Runs `body` where workers start from `text`. */
+async function withWorker(text: string, body: () => Promise<void>): Promise<void> {
+  const original = URL.createObjectURL;
+  URL.createObjectURL = () => original(new Blob([text], { type: "text/javascript" }));
+  try {
+    await body();
+  } finally {
+    URL.createObjectURL = original;
+  }
+}
+
+if (isBun) {
+  for (
+    const [name, text, cause] of [
+      ["throws at its start", "cov_1f().s[0]++; onmessage = () => {};", "cov_1f"],
+      ["is no JavaScript", "}{", "SyntaxError"],
+      ["throws at its first message", "onmessage = () => { cov_2g(); };", "cov_2g"],
+      ["exits", "onmessage = () => { process.exit(0); };", "its worker was ended"],
+      ["ends later", "onmessage = () => { setTimeout(() => process.exit(1), 50); };", "its worker was ended"],
+    ]
+  ) {
+    test(`a worker that ${name}: its waiters reject, and the next wait has another`, async () => {
+      const own = new Poller(libc());
+      using pair = socketPair();
+      const before = descriptors().length;
+      fill(pair.here);
+      await withWorker(text, async () => {
+        const error = await assertRejects(() => own.wait(pair.here, "writable"), SendfileError);
+        assertStringIncludes(error.message, cause);
+      });
+      drain(pair.there);
+      await own.wait(pair.here, "writable");
+      await until("all is closed", () => descriptors().length <= before);
+    });
+  }
+
+  test("bun test --coverage: waits end", () => {
+    const dir = folder();
+    fs.writeFileSync(
+      join(dir, "waits.test.ts"),
+      `import { expect, test } from "bun:test";
+import { connect, createServer } from "node:net";
+import { writable } from ${JSON.stringify(new URL("../ffi/mod.ts", import.meta.url).pathname)};
+test("waits", async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const socket = connect(server.address().port, "127.0.0.1");
+  await new Promise((resolve) => socket.once("connect", resolve));
+  await writable(socket._handle.fd);
+  socket.destroy();
+  server.close();
+});
+`,
+    );
+    const { status, stderr } = spawnSync(process.execPath, ["test", "--coverage", "./waits.test.ts"], {
+      cwd: dir,
+      encoding: "utf8",
+      timeout: 30_000,
+    });
+    fs.rmSync(dir, { recursive: true });
+    assertEquals(status, 0, stderr);
+    assertStringIncludes(stderr, "bun.ts"); // it was covered
+  });
+}
