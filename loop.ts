@@ -2,11 +2,11 @@ import { SendfileNotAvailableError } from "./errors.ts";
 import { copy } from "./fallback/copy.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { poller } from "./ffi/poller.ts";
+import { yieldToEventLoop } from "./runtime.ts";
 import type { Source } from "./source.ts";
 import { count, counters } from "./stats.ts";
 import type { Descriptor } from "./target/target.ts";
 import { timedOut, type Transfer } from "./transfer.ts";
-import { turn } from "./turn.ts";
 
 /**
  * Bytes asked of one call. A call moves what fits into the socket's buffer (4 MiB at most by default), so more
@@ -156,7 +156,7 @@ export class Sending {
         if (typeof outcome === "object") return await byCopy(transfer, outcome.copy);
         if (outcome === "wait") await this.#writable(stop);
         else if (transfer.ahead > 0) await transfer.pause();
-        else await turn();
+        else await yieldToEventLoop();
         stop.throwIfAborted();
         outcome = this.step();
       }

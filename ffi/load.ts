@@ -1,4 +1,5 @@
 import process from "node:process";
+import { isBun, isDeno } from "../runtime.ts";
 import { bunLoader } from "./bun.ts";
 import { darwin } from "./darwin.ts";
 import { denoLoader } from "./deno.ts";
@@ -10,9 +11,6 @@ import type { System } from "./system.ts";
 
 /** The environment variable that turns the native path off (`0`) or, on macOS, on (`1`). */
 export const SWITCH = "ZEROCOPY_SENDFILE";
-
-const isDeno = "Deno" in globalThis;
-const isBun = "Bun" in globalThis;
 
 function environment(name: string): string | undefined {
   // Without permission the variable is as good as not set: asking would prompt.

@@ -1,5 +1,6 @@
 import { join } from "@std/path";
 import * as fs from "node:fs";
+import { yieldToEventLoop } from "../runtime.ts";
 import { quality } from "./accept.ts";
 import { type Answer, answerRefusal, type Asked, type Fields } from "./answer.ts";
 import { refusal } from "./file.ts";
@@ -69,7 +70,7 @@ async function readEntries(
   const entries: Entry[] = [];
   const found = await fs.promises.readdir(path, { withFileTypes: true });
   for (const [i, { name }] of found.entries()) {
-    if (i % BATCH === BATCH - 1) await new Promise((resolve) => setTimeout(resolve));
+    if (i % BATCH === BATCH - 1) await yieldToEventLoop();
     const entry = look(root, [...names, name], path, rules);
     if (entry) entries.push(entry);
   }

@@ -2,9 +2,9 @@ import * as fs from "node:fs";
 import { ConnectionClosedError } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Via } from "../options.ts";
+import { nextRound } from "../runtime.ts";
 import { sendParts } from "../sendfile.ts";
 import type { Observer } from "../transfer.ts";
-import { turn } from "../turn.ts";
 import { TruncatedError } from "./body.ts";
 import { type FileBody, type OpenFile, openRegular } from "./file.ts";
 import { countOf, optionsOf } from "./parts.ts";
@@ -182,7 +182,7 @@ export class Takeover {
       const now = libc.tcp(out)?.written ?? Infinity;
       if (now === expected || now === expected + CLOSE.length) return undefined;
       if (now > expected) return "what the server wrote is not the head that was expected";
-      await (i < TURNS ? turn() : new Promise((resolve) => setTimeout(resolve, 1)));
+      await (i < TURNS ? nextRound() : new Promise((resolve) => setTimeout(resolve, 1)));
     }
     return "the head did not leave in time, or is not the one that was expected";
   }

@@ -6,8 +6,8 @@ import { isFileBody } from "../http/file.ts";
 import type { Rules } from "../http/options.ts";
 import { bytesOf } from "../http/parts.ts";
 import { type Outcome, problemOf, type Sent, transmit } from "../http/transmit.ts";
+import { yieldToEventLoop } from "../runtime.ts";
 import { targetOf } from "../target.ts";
-import { turn } from "../turn.ts";
 import { type Head, parseHead } from "./head.ts";
 import { Reader } from "./reader.ts";
 import type { Wire } from "./wire.ts";
@@ -71,7 +71,7 @@ export class Connection {
     try {
       for (let turns = 1; await this.#turn(); turns++) {
         // What has come already is answered without a wait; everybody else would have to.
-        if (turns % BURST === 0) await turn();
+        if (turns % BURST === 0) await yieldToEventLoop();
       }
     } finally {
       this.close();

@@ -1,8 +1,8 @@
 import { Buffer } from "node:buffer";
-import { setImmediate } from "node:timers";
 import { socketClosed } from "../errors.ts";
 import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
+import { isBun, yieldToEventLoop } from "../runtime.ts";
 import type { Descriptor, Target } from "./target.ts";
 
 type WriteCallback = (error?: Error | null) => void;
@@ -39,7 +39,7 @@ export function isNodeSocket(socket: object): socket is NodeSocketLike {
 
 /** A socket of Bun's own http server, with a response under way. */
 function isBunHttp(socket: NodeSocketLike): boolean {
-  return "Bun" in globalThis && !socket._handle && !!socket._httpMessage;
+  return isBun && !socket._handle && !!socket._httpMessage;
 }
 
 /** node:net and node:http sockets. */
@@ -127,7 +127,7 @@ export class NodeSocket implements Target {
     const run = async () => {
       if (socket.connecting) await connected(socket);
       // Bun's http server corks what a request's event writes until the event is over: the body would overtake it.
-      if (isBunHttp(socket)) await new Promise((resolve) => setImmediate(resolve));
+      if (isBunHttp(socket)) await yieldToEventLoop();
       return work();
     };
     return new Promise((resolve, reject) => {
