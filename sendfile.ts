@@ -1,3 +1,4 @@
+import { endInTurn } from "./budget.ts";
 import { SendfileNotAvailableError } from "./errors.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
@@ -67,9 +68,9 @@ export function sendParts(
   return inTurn(socket, () => {
     for (const { signal } of parts) signal?.throwIfAborted();
     const start = () => beginParts(target, file, parts, observer);
-    if (!target.hold) return start();
+    if (!target.hold) return endInTurn(start());
     const quiet = parts.every(({ onStart, onProgress }) => onStart === undefined && onProgress === undefined);
-    return target.hold(start, quiet);
+    return endInTurn(target.hold(start, quiet)); // behind hold: what others write goes on meanwhile
   });
 }
 

@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { isTurnDue, rest, spend } from "../budget.ts";
 import { socketClosed } from "../errors.ts";
 import { type Answer, answerText, REASONS } from "../http/answer.ts";
 import { httpDate } from "../http/date.ts";
@@ -6,7 +7,6 @@ import { isFileBody } from "../http/file.ts";
 import type { Rules } from "../http/options.ts";
 import { bytesOf } from "../http/parts.ts";
 import { type Outcome, problemOf, type Sent, transmit } from "../http/transmit.ts";
-import { yieldToEventLoop } from "../runtime.ts";
 import { targetOf } from "../target.ts";
 import { type Head, parseHead } from "./head.ts";
 import { Reader } from "./reader.ts";
@@ -24,9 +24,6 @@ export interface Site {
 
 /** Bytes of a request's body that are read over; where there are more, the connection ends. */
 const MAX_SKIPPED = 64 * 1024;
-
-/** Requests of one connection that are answered before others have their turn. */
-const BURST = 32;
 
 /** Milliseconds for a request that is on its way when the server stops. */
 const GRACE = 100;
@@ -69,9 +66,10 @@ export class Connection {
   /** Serves until the end. Rejects for nothing but a defect. */
   async run(): Promise<void> {
     try {
-      for (let turns = 1; await this.#turn(); turns++) {
+      while (await this.#turn()) {
         // What has come already is answered without a wait; everybody else would have to.
-        if (turns % BURST === 0) await yieldToEventLoop();
+        spend(0);
+        if (isTurnDue()) await rest();
       }
     } finally {
       this.close();
