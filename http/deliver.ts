@@ -6,6 +6,7 @@ import { targetOf } from "../target.ts";
 import { type Answer, type Asked, mergeVary } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
+import { holdReading } from "./hold_reading.ts";
 import type { Rules } from "./options.ts";
 import { countOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
@@ -108,9 +109,11 @@ async function sendBody(
   body: FileBody,
   { rateLimit }: Rules,
 ): Promise<Outcome> {
+  const release = holdReading(response.req, socket);
   const outcome = await transmit(socket, takeHead(response), body, rateLimit);
   if (outcome.problem === undefined) response.end();
   else cutOff(response);
+  release();
   return outcome;
 }
 
