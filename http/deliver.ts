@@ -6,6 +6,7 @@ import { targetOf } from "../target.ts";
 import { type Answer, type Asked, mergeVary } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
+import { holdReading } from "./hold_reading.ts";
 import type { Rules } from "./options.ts";
 import { countOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
@@ -108,9 +109,11 @@ async function sendBody(
   body: FileBody,
   { rateLimit }: Rules,
 ): Promise<Outcome> {
+  const release = holdReading(response.req, socket);
   const outcome = await transmit(socket, takeHead(response), body, rateLimit);
   if (outcome.problem === undefined) response.end();
   else cutOff(response);
+  release();
   return outcome;
 }
 
@@ -142,9 +145,10 @@ async function writeBody(
   { rateLimit }: Rules,
 ): Promise<Omit<Outcome, "way">> {
   const chunks = new Chunks(body, rateLimit);
+  const room = new Room(response);
   try {
     for (let chunk; (chunk = await chunks.next());) {
-      if (!response.write(chunk)) await drained(response);
+      if (!response.write(chunk)) await room.wait();
       if (response.destroyed) throw new LeftError();
     }
     response.end();
@@ -153,19 +157,33 @@ async function writeBody(
     cutOff(response);
     return { bytes: chunks.sent, problem: problemOf(error) };
   } finally {
+    room.close();
     chunks.close();
   }
 }
 
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      response.off("drain", done);
-      response.off("close", done);
-      resolve();
-    };
-    if (response.destroyed) return resolve();
-    response.on("drain", done);
-    response.on("close", done);
-  });
+/**
+ * When a response has room again. It listens once for a whole body: a middleware that compresses gives what listens to
+ * 'drain' to a stream of its own, where `off` does not find it.
+ */
+class Room {
+  readonly #response: ServerResponse;
+  #wake = () => {};
+  readonly #listener = () => this.#wake();
+
+  constructor(response: ServerResponse) {
+    this.#response = response;
+    response.on("drain", this.#listener);
+    response.on("close", this.#listener);
+  }
+
+  /** To be called where `write` has just returned false. Resolves also where the response has been closed. */
+  async wait(): Promise<void> {
+    if (!this.#response.destroyed) await new Promise<void>((resolve) => this.#wake = resolve);
+  }
+
+  close(): void {
+    this.#response.off("drain", this.#listener);
+    this.#response.off("close", this.#listener);
+  }
 }

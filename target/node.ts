@@ -3,6 +3,7 @@ import { socketClosed } from "../errors.ts";
 import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { isBun, yieldToEventLoop } from "../runtime.ts";
+import { untilTaken } from "./bun_http.ts";
 import type { Descriptor, Target } from "./target.ts";
 
 type WriteCallback = (error?: Error | null) => void;
@@ -173,7 +174,10 @@ export class NodeSocket implements Target {
       if (socket.destroyed) return reject(socketClosed());
       socket.once("close", closed);
       signal.addEventListener("abort", aborted);
-      (this.#write ?? socket._write).call(socket, chunk, "buffer", done);
+      (this.#write ?? socket._write).call(socket, chunk, "buffer", (error) => {
+        if (error || !isBunHttp(socket)) done(error);
+        else untilTaken(socket, signal).then(() => done(), done);
+      });
     });
   }
 

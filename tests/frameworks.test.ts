@@ -236,6 +236,7 @@ test("https: the file is copied, and whole", () =>
         }).on("error", reject);
       });
       assertSame(body, LARGE, "the body");
+      await until(() => ways.length > 0, "the server to know of it");
       assert(ways.length === 1 && ways[0].startsWith("copy ("), ways.join());
     } finally {
       server.closeAllConnections();

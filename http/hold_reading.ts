@@ -1,0 +1,40 @@
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import process from "node:process";
+
+/** The part in use of the handle that a socket of Deno's has. */
+interface Handle {
+  readStop(): unknown;
+  readStart(): unknown;
+}
+
+/** The response that holds each connection's reading. */
+const holders = new WeakMap<Socket, IncomingMessage>();
+
+/**
+ * Stops reading from the client until the returned function is called, which is to be right after `response.end()`.
+ *
+ * A client has all of a response before the server has ended it, and may close at once. In Deno a read that brings a
+ * request goes on to read the end of the connection before what `end()` has scheduled runs; so a complete response was
+ * "aborted" and never emitted 'finish' (measured: 12 to 23 of 40). Both runtimes also give up a response under way
+ * where the client has only ended its own direction. That the client has left is seen by sending to it.
+ *
+ * A request with a body is read on: its client may take nothing before it has sent all.
+ */
+export function holdReading(request: IncomingMessage, socket: Socket): () => void {
+  const { headers } = request;
+  if ("content-length" in headers || "transfer-encoding" in headers) return () => {};
+  if ("Bun" in globalThis) {
+    socket.pause();
+    return () => void socket.resume();
+  }
+  const { _handle: handle } = socket as Socket & { _handle?: Partial<Handle> | null };
+  if (!("Deno" in globalThis) || !handle?.readStop || !handle.readStart) return () => {};
+  handle.readStop();
+  holders.set(socket, request);
+  const start = () => {
+    // A pipelined request's response has its turn within end(), and holds it then.
+    if (!socket.destroyed && holders.get(socket) === request) (handle as Handle).readStart();
+  };
+  return () => process.nextTick(start); // behind what end() has scheduled
+}
