@@ -1,7 +1,8 @@
 import * as fs from "node:fs";
-import type { Answer, Asked, Fields } from "./answer.ts";
+import { type Answer, type Asked, REASONS } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "./file.ts";
+import type { Fields } from "./headers.ts";
 import type { Rules } from "./options.ts";
 import { loadSmall } from "./small.ts";
 
@@ -47,7 +48,7 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
   const { status, headers, body } = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
   if (!isFileBody(body)) {
     if (bun && asked.method === "HEAD") addToHead(headers);
-    return new Response(body, { status, headers: toInit(headers) });
+    return new Response(body, initOf(status, headers));
   }
   const { rateLimit } = rules;
   const native = rateLimit === undefined ? nativeBody(body, headers, status, asked) : undefined;
@@ -56,7 +57,7 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
     fileStreams.set(stream, { body, rateLimit });
     fileStreamsMade++;
   }
-  return new Response(stream, { status, headers: toInit(headers) });
+  return new Response(stream, initOf(status, headers));
 }
 
 /** What Bun.serve sends with a GET and not with the same HEAD. */
@@ -149,6 +150,10 @@ function openNative(
   }
   native.close();
   return undefined;
+}
+
+function initOf(status: number, headers: Fields): ResponseInit {
+  return { status, statusText: REASONS[status], headers: toInit(headers) };
 }
 
 function toInit(headers: Fields): HeadersInit {

@@ -87,7 +87,11 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
       return response;
     }
     const takeover = new Takeover(plan, response.body!, stream, told);
-    return new Response(takeover.toStream(), { status: response.status, headers: plan.headers });
+    return new Response(takeover.toStream(), {
+      status: response.status,
+      statusText: response.statusText,
+      headers: plan.headers,
+    });
   };
   return (request, info) => {
     const before = countFileStreams();
