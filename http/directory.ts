@@ -92,6 +92,7 @@ function openNamed(
   const found = open(root, names, rules);
   if (found.kind !== "refusal" || found.status !== 404 || slash || names.length === 0) return found;
   for (const extension of rules.extensions) {
+    if (names.at(-1)!.endsWith(`.${extension}`)) continue; // about.html is not about.html.html
     const other = asFile(open(root, withEnding(names, `.${extension}`), rules));
     if (other.kind === "file") return other;
   }

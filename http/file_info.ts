@@ -20,7 +20,8 @@ export function applyInfo(told: StdFileInfo, file: OpenFile): OpenFile {
   if (typeof told.ino === "number" && told.ino !== file.ino) return file;
   if (typeof told.dev === "number" && told.dev !== file.dev) return file;
   const changed = told.ctime?.getTime();
-  if (changed !== undefined && Math.abs(changed - file.changed * 1000) >= 2) return file;
+  // Deno tells whole seconds.
+  if (changed !== undefined && Math.abs(changed - file.changed * 1000) >= 1000) return file;
   const modified = told.mtime?.getTime();
   if (modified === undefined) return { ...file, seconds: 0, nanoseconds: 0 };
   // Date has whole milliseconds: where they are the file's own, its nanoseconds say more.

@@ -12,7 +12,7 @@ import { type Answer, answerPath, type Asked, type Preset } from "./answer.ts";
 import { cutOff, deliver, inTurn } from "./deliver.ts";
 import { answerDirectory } from "./directory.ts";
 import { BAD_REQUEST, type OpenFile } from "./file.ts";
-import { describesFile } from "./headers.ts";
+import { describesFile, isServers } from "./headers.ts";
 import { HttpError } from "./http_error.ts";
 import { warnOfMissingRoot } from "./missing_root.ts";
 import {
@@ -176,7 +176,7 @@ function presetOf(
   setHeaders?.(response, file.path, fs.fstatSync(file.fd));
   const fields: [string, string][] = [];
   for (const name of response.getHeaderNames()) {
-    if (!describesFile(name) && !KEPT.has(name)) continue;
+    if (isServers(name) || (!describesFile(name) && !KEPT.has(name))) continue;
     for (const value of [response.getHeader(name)].flat()) fields.push([name, String(value)]);
   }
   const { statusCode } = response;

@@ -73,9 +73,9 @@ export interface ServeStaticOptions
   /** Redirect to a directory's path with a slash at its end, and to single slashes. @default true */
   redirect?: boolean;
   /** Index files, tried in order; false: none. @default "index.html" */
-  index?: boolean | string | readonly string[];
+  index?: false | string | readonly string[];
   /** Endings without dot that are tried where no file has the very name. @default false */
-  extensions?: boolean | string | readonly string[];
+  extensions?: false | string | readonly string[];
   /** Sets header fields of a response with a file, before its head is made. @default none */
   setHeaders?: (response: ServerResponse, path: string, stat: Stats) => void;
   /** Told what came of each response that was given here. @default none */
@@ -101,7 +101,7 @@ const STATIC_TYPES: OptionTypes = {
   ...SHARED_DIRECTORY_TYPES,
   fallthrough: BOOLEAN,
   redirect: BOOLEAN,
-  index: either(BOOLEAN, STRING, STRINGS),
+  index: either(FALSE, STRING, STRINGS),
   extensions: either(FALSE, STRING, STRINGS),
   setHeaders: FUNCTION,
   onSent: FUNCTION,
@@ -123,7 +123,7 @@ export function sendRulesOf(options: SendFileOptions): DirectoryRules {
 /** As {@link sendRulesOf}, for `serveStatic`. */
 export function staticRulesOf(options: ServeStaticOptions): DirectoryRules {
   checkOptions(options, STATIC_TYPES);
-  const { index = true, extensions = false, redirect = true, showDotfiles } = options;
+  const { index, extensions = false, redirect = true, showDotfiles } = options;
   const { urlRoot, showDirListing, showIndex, enableCors, cleanUrls, followSymlinks, spa } = options;
   const directory = addDirectory(rulesOf(options), {
     urlRoot,
@@ -133,14 +133,14 @@ export function staticRulesOf(options: ServeStaticOptions): DirectoryRules {
     cleanUrls,
     followSymlinks,
     spa,
-    index: index === true ? undefined : listOf(index),
+    index: index === undefined ? undefined : listOf(index),
     extensions: listOf(extensions),
   });
   return { ...directory, ...dotfilesOf(options, showDotfiles), redirect };
 }
 
-function listOf(names: boolean | string | readonly string[]): readonly string[] {
-  if (typeof names === "boolean") return [];
+function listOf(names: false | string | readonly string[]): readonly string[] {
+  if (names === false) return [];
   return typeof names === "string" ? [names] : names;
 }
 
