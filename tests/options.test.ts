@@ -81,9 +81,9 @@ test("serveStatic refuses an age that is none, and a root that is none", () => {
   }
 });
 
-test("sendFile refuses options of serveStatic before it looks at anything", () => {
+test("sendFile refuses options of serveStatic before it looks at anything", async () => {
   const [request, response] = [{}, {}] as unknown as [IncomingMessage, ServerResponse];
-  return assertRejects(() => sendFile(request, response, "x", { redirect: true } as object), TypeError);
+  await assertRejects(() => sendFile(request, response, "x", { redirect: true } as object), TypeError);
 });
 
 /** What is written to the console's error stream while `body` runs. */
