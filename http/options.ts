@@ -140,6 +140,8 @@ const FILE_TYPES: OptionTypes = {
   headers: LINES_OR_FUNCTION,
 };
 
+const SERVE_FILE_TYPES: OptionTypes = { ...FILE_TYPES, fileInfo: OBJECT };
+
 /** What {@link ServeDirectoryOptions} add, but those that ./node takes in more forms. */
 export const SHARED_DIRECTORY_TYPES: OptionTypes = {
   urlRoot: STRING,
@@ -169,7 +171,7 @@ const directoryRules = new WeakMap<ServeDirectoryOptions, DirectoryRules>();
 export function rulesOf(options: ServeFileOptions): Rules {
   let rules = options && fileRules.get(options);
   if (!rules) {
-    checkOptions(options, { ...FILE_TYPES, fileInfo: OBJECT });
+    checkOptions(options, SERVE_FILE_TYPES);
     fileRules.set(options, rules = fileRulesOf(options, cacheControlOf(options)));
   }
   return rules;
