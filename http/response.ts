@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import { type Answer, type Asked, REASONS } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "./file.ts";
-import type { Fields } from "./headers.ts";
+import { type Fields, valueOf } from "./headers.ts";
 import type { Rules } from "./options.ts";
 import { loadSmall } from "./small.ts";
 
@@ -64,8 +64,13 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
 function addToHead(headers: Fields): void {
   headers["Date"] = new Date().toUTCString(); // an origin server must send it: RFC 9110, 6.6.1
   if ("ETag" in headers && Number(headers["Content-Length"]) > SMALL) {
-    headers["Content-Disposition"] ??= "inline";
+    showInline(headers);
   }
+}
+
+/** What Bun.serve has with a file where the caller has no word on it; and without the field it adds `filename=`. */
+function showInline(headers: Fields): void {
+  if (valueOf(headers, "Content-Disposition") === undefined) headers["Content-Disposition"] = "inline";
 }
 
 /**
@@ -88,8 +93,7 @@ function nativeBody(
     // that it has a part of gets it from the one that is open.
     if (!isStill(file) || (status === 206 && field("if-range"))) return undefined;
     fs.closeSync(file.fd);
-    // Without the field Bun adds `filename=`.
-    headers["Content-Disposition"] ??= "inline";
+    showInline(headers);
     return bun.file(file.real).slice(offset, status === 200 ? BEYOND : offset + count);
   }
   // Deno's goes on to the end of the file.

@@ -28,6 +28,21 @@ each("compares preconditions with the caller's weak ETag", async ({ add, get }) 
   }
 }, { options: { headers: ['etag: W/"v1"'] } });
 
+each("sends one Content-Disposition, the caller's, with a body of any size", async ({ add, get }) => {
+  for (const size of [10, 200_000, 2_000_000]) {
+    add("a.bin", "x".repeat(size));
+    for (const method of ["GET", "HEAD"]) {
+      const reply = await get("/a.bin", {}, method);
+      assertEquals(
+        linesOf(reply, "content-disposition"),
+        ['attachment; filename="b.bin"'],
+        `${method} ${size}`,
+      );
+      assertEquals(linesOf(reply, "content-length"), [`${size}`]);
+    }
+  }
+}, { options: { headers: ['content-disposition: attachment; filename="b.bin"'] } });
+
 const GIVEN = "Mon, 01 Jan 2001 00:00:00 GMT";
 
 each("compares preconditions with the caller's Last-Modified", async ({ add, get }) => {
