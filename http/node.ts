@@ -17,6 +17,7 @@ import { HttpError } from "./http_error.ts";
 import { warnOfMissingRoot } from "./missing_root.ts";
 import {
   type Dotfiles,
+  type HeaderObject,
   type SendFileOptions,
   sendRulesOf,
   type ServeStaticOptions,
@@ -27,7 +28,7 @@ import { parseTarget } from "./paths.ts";
 import type { Sent } from "./transmit.ts";
 
 export { HttpError };
-export type { Dotfiles, FileInfo, SendFileOptions, Sent, ServeStaticOptions };
+export type { Dotfiles, FileInfo, HeaderObject, SendFileOptions, Sent, ServeStaticOptions };
 
 /** The same object each time: what options come to is remembered by it. */
 const NONE = {};

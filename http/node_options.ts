@@ -31,6 +31,9 @@ import type { Sent } from "./transmit.ts";
 /** What names that start with a dot get: the file, 403, or 404 as if there was none (`.well-known` excepted). */
 export type Dotfiles = "allow" | "deny" | "ignore";
 
+/** Header fields by their names; a list is several fields of one name. */
+export type HeaderObject = Readonly<Record<string, string | readonly string[]>>;
+
 /** Options of {@link sendFile}: those of Express's `res.sendFile`, by their names and in their units, and more. */
 export interface SendFileOptions extends Pick<ServeFileOptions, "immutable" | "precompressed" | "rateLimit"> {
   /**
@@ -56,7 +59,7 @@ export interface SendFileOptions extends Pick<ServeFileOptions, "immutable" | "p
    */
   headers?:
     | readonly string[]
-    | Readonly<Record<string, string>>
+    | HeaderObject
     | ((path: string, stat: FileInfo) => HeadersInit);
 }
 
@@ -157,12 +160,14 @@ function rulesOf(options: SendFileOptions): Rules {
   const lines = isObject(headers) ? undefined : headers;
   const rules = fileRulesOf({ ...options, headers: lines }, cacheControlOf(options));
   const fields = isObject(headers)
-    ? Object.entries(headers).map(([name, value]) => checkField(name, String(value)))
+    ? Object.entries(headers).flatMap(([name, values]) =>
+      [values].flat().map((value) => checkField(name, String(value)))
+    )
     : rules.fields;
   return { ...rules, fields, etag, lastModified, ranges: acceptRanges };
 }
 
-function isObject(headers: SendFileOptions["headers"]): headers is Readonly<Record<string, string>> {
+function isObject(headers: SendFileOptions["headers"]): headers is HeaderObject {
   return typeof headers === "object" && !Array.isArray(headers);
 }
 

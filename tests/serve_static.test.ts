@@ -207,8 +207,12 @@ test("options win over fields that were set before, and Vary is merged", () =>
     const reply = await get("/a.txt");
     assertEquals(linesOf(reply, "content-language"), ["en"]);
     assertEquals(linesOf(reply, "vary"), ["Origin, X-Own, Accept-Encoding"]);
+    assertEquals(linesOf(reply, "link"), ["<a>", "<b>"]);
   }, {
-    options: { headers: { "content-language": "en", "Vary": "X-Own" }, precompressed: true },
+    options: {
+      headers: { "content-language": "en", "Vary": "X-Own", "link": ["<a>", "<b>"] },
+      precompressed: true,
+    },
     before(_request, response) {
       response.setHeader("Content-Language", "de");
       response.setHeader("vary", "Origin");
