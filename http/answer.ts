@@ -1,21 +1,39 @@
 import * as fs from "node:fs";
 import { type Field, precondition, rangeIsCurrent, type Validators } from "./conditions.ts";
 import { httpDate, parseHttpDate } from "./date.ts";
-import { type FileBody, isFileBody, type OpenFile, openRegular, type Refusal } from "./file.ts";
+import { type FileBody, isFileBody, NOT_FOUND, type OpenFile, openRegular, type Refusal } from "./file.ts";
+import {
+  checkField,
+  describesContent,
+  describesFile,
+  dropFields,
+  type FieldList,
+  type Fields,
+  overlay,
+  putFields,
+  valueOf,
+} from "./headers.ts";
 import { multipart } from "./multipart.ts";
-import { checkField, mergeFields, type Rules } from "./options.ts";
+import type { Rules } from "./options.ts";
 import { acceptedEncodings, type Encoding } from "./precompressed.ts";
 import { parseRange, type Range } from "./range.ts";
-import { contentType } from "./types.ts";
+import { applyInfo, type StdFileInfo } from "./file_info.ts";
+import { type Content, contentOf } from "./types.ts";
 
 /** The part in use of a request. */
 export interface Asked {
   readonly method: string;
   readonly field: Field;
+  /** Called with the file that will be sent: what the handler has set for its response already. */
+  readonly preset?: (file: OpenFile) => Preset;
 }
 
-/** Header fields: one of each name, but those that callers may give several times. */
-export type Fields = Record<string, string | string[]>;
+/** What a handler has set before a file is answered: it stays, but for what only the server can know. */
+export interface Preset {
+  /** Undefined: 200, by what is asked for. With another one the whole file is sent, whatever is asked for. */
+  readonly status: number | undefined;
+  readonly fields: FieldList;
+}
 
 /** A response, before a runtime sends it. */
 export interface Answer {
@@ -25,6 +43,8 @@ export interface Answer {
   readonly body: FileBody | Uint8Array<ArrayBuffer> | string | undefined;
   /** There is nothing of that name, or not with that method: another handler may have it. */
   readonly missing?: boolean;
+  /** Why the file cannot be sent. */
+  readonly refusal?: Refusal;
   /** What a log is to say besides. */
   readonly problem?: string;
 }
@@ -40,6 +60,7 @@ export const REASONS: Record<number, string> = {
   301: "Moved Permanently",
   304: "Not Modified",
   400: "Bad Request",
+  403: "Forbidden",
   404: "Not Found",
   405: "Method Not Allowed",
   412: "Precondition Failed",
@@ -56,64 +77,49 @@ export const REASONS: Record<number, string> = {
 export function answerMethod({ method }: Asked, rules: Rules): Answer | undefined {
   if (method === "GET" || method === "HEAD") return undefined;
   if (method === "OPTIONS") {
-    return { status: 204, headers: { Allow: ALLOW, ...fieldsOf(rules) }, body: undefined, missing: true };
+    const headers: Fields = { Allow: ALLOW };
+    putFields(headers, rules.fields.filter(([name]) => !describesFile(name)));
+    return { status: 204, headers, body: undefined, missing: true };
   }
   return { ...answerText({ method }, rules, 405, { Allow: ALLOW }), missing: true };
 }
 
 /** The answer in place of what is not to be had. */
-export function answerRefusal(
-  asked: Pick<Asked, "method">,
-  rules: Rules,
-  { status, problem }: Refusal,
-): Answer {
-  return { ...answerText(asked, rules, status), problem, missing: status < 500 };
+export function answerRefusal(asked: Pick<Asked, "method">, rules: Rules, refusal: Refusal): Answer {
+  const { status, problem } = refusal;
+  return { ...answerText(asked, rules, status), refusal, problem, missing: status < 500 };
 }
 
-/** A status with its name as the body. */
+/** The answer that sends the client to `location`, relative to what it has asked for. */
+export function answerRedirect(asked: Pick<Asked, "method">, rules: Rules, location: string): Answer {
+  return answerText(asked, rules, 301, { Location: location }, `Redirecting to ${location}\n`);
+}
+
+/** A status with its name, or another text, as the body. */
 export function answerText(
   { method }: Pick<Asked, "method">,
   rules: Rules,
   status: number,
   headers: Fields = {},
+  text = `${status} ${REASONS[status]}\n`,
 ): Answer {
-  const text = `${status} ${REASONS[status]}\n`;
-  const fields = {
+  const fields: Fields = {
     ...headers,
     "Content-Length": String(text.length),
     "Content-Type": "text/plain; charset=utf-8",
-    ...fieldsOf(rules),
   };
+  // A text is not the file that the caller's ETag or Content-Encoding is about.
+  putFields(fields, rules.fields.filter(([name]) => !describesFile(name)));
   return { status, headers: fields, body: method === "HEAD" ? undefined : text };
 }
 
-function fieldsOf({ fields }: Rules): Fields {
-  if (fields.length === 0) return {};
-  const headers: Fields = {};
-  for (const [name, value] of fields) add(headers, name, value);
-  return headers;
-}
-
-/** What both `Vary` fields say. */
-export function mergeVary(ours: string, others: string): string {
-  return others.includes("*") || others.toLowerCase().includes(ours.toLowerCase())
-    ? others
-    : `${others}, ${ours}`;
-}
-
-/** Puts a caller's field in, beside others of its name. */
-function add(headers: Fields, name: string, value: string): void {
-  const present = headers[name];
-  headers[name] = present === undefined ? value : [present, value].flat();
-}
-
-/** The answer to a request for the file at `path`, which is trusted. */
-export function answerPath(asked: Asked, rules: Rules, path: string): Answer {
+/** The answer to a request for the file at `path`, which is trusted. `told`: what the caller knows of it. */
+export function answerPath(asked: Asked, rules: Rules, path: string, told?: StdFileInfo): Answer {
   const other = answerMethod(asked, rules);
   if (other) return other;
-  const found = openRegular(path);
+  const found = told?.isDirectory ? NOT_FOUND : openRegular(path);
   if (found.kind === "refusal") return answerRefusal(asked, rules, found);
-  return answerFile(asked, rules, found, (ending) => {
+  return answerFile(asked, rules, told ? applyInfo(told, found) : found, (ending) => {
     const sibling = openRegular(path + ending);
     return sibling.kind === "file" ? sibling : undefined;
   });
@@ -132,9 +138,10 @@ export function answerFile(
   let sent = file;
   let body: FileBody | undefined;
   try {
-    const chosen = choose(asked, rules, sibling);
+    const content = contentOf(file);
+    const chosen = content.coding === undefined ? choose(asked, rules, sibling) : undefined;
     sent = chosen?.file ?? file;
-    const answer = describe(asked, rules, file.path, sent, chosen?.encoding);
+    const answer = describe(asked, rules, { named: file, file: sent, content, encoding: chosen?.encoding });
     if (isFileBody(answer.body)) body = answer.body;
     return answer;
   } finally {
@@ -157,84 +164,104 @@ function choose(
   return undefined;
 }
 
-function describe(asked: Asked, rules: Rules, path: string, file: OpenFile, encoding?: Encoding): Answer {
-  const now = Math.floor(Date.now() / 1000);
-  // Never later than the response itself: RFC 9110, 8.8.2.1
-  const modified = Math.min(file.seconds, now);
-  const headers: Fields = {
-    "Accept-Ranges": "bytes",
-    "ETag": tagOf(file, encoding),
-    "Last-Modified": httpDate(modified),
-  };
+/** What is sent for a request. */
+interface Chosen {
+  /** The file that was asked for. */
+  readonly named: OpenFile;
+  /** That, or its sibling in `encoding`. */
+  readonly file: OpenFile;
+  readonly content: Content;
+  readonly encoding: Encoding | undefined;
+}
+
+function describe(asked: Asked, rules: Rules, { named, file, content, encoding }: Chosen): Answer {
+  const { preset, field } = asked;
+  const before = preset?.(named);
+  const headers: Fields = {};
+  if (rules.ranges) headers["Accept-Ranges"] = "bytes";
+  if (rules.etag) headers["ETag"] = tagOf(file, encoding);
+  const modified = rules.lastModified ? modifiedOf(file) : undefined;
+  if (modified !== undefined) headers["Last-Modified"] = httpDate(modified);
   if (rules.cacheControl !== undefined) headers["Cache-Control"] = rules.cacheControl;
   if (rules.encodings.length > 0) headers["Vary"] = "Accept-Encoding";
-  const type: Fields = { "Content-Type": contentType(path) };
-  if (encoding) type["Content-Encoding"] = encoding.name;
-  if (rules.fields.length > 0 || rules.headers) override(rules, path, file, headers, type);
-  const validators = {
-    tag: String(headers["ETag"]),
-    modified: rules.headers ? parseHttpDate(String(headers["Last-Modified"])) ?? modified : modified,
+  headers["Content-Type"] = content.type;
+  const coding = encoding?.name ?? content.coding;
+  if (coding !== undefined) headers["Content-Encoding"] = coding;
+  const callers = callersFields(rules, named.path, file, before?.fields ?? []);
+  putFields(headers, callers);
+  const status = before?.status;
+  if (status !== undefined) return finish(asked, whole(headers, file, status));
+  const validators: Validators = {
+    tag: valueOf(headers, "ETag"),
+    modified: callers.length === 0 ? modified : parseHttpDate(valueOf(headers, "Last-Modified") ?? ""),
   };
-  const status = precondition(asked.field, validators);
-  if (status === 304) return { status, headers, body: undefined };
-  if (status === 412) return answerText(asked, rules, 412);
-  let ranges = rangesOf(asked, validators, file.size);
+  const outcome = precondition(field, validators);
+  if (outcome === 304) {
+    return { status: 304, headers: dropFields(headers, describesContent), body: undefined };
+  }
+  if (outcome === 412) return answerText(asked, rules, 412);
+  let ranges = rules.ranges ? rangesOf(asked, validators, file.size) : undefined;
   // In front of parts, Content-Encoding would speak of all of them, heads included.
-  if (ranges && ranges.length > 1 && type["Content-Encoding"] !== undefined) ranges = undefined;
+  if (ranges && ranges.length > 1 && valueOf(headers, "Content-Encoding") !== undefined) ranges = undefined;
   if (ranges?.length === 0) {
     return answerText(asked, rules, 416, { "Content-Range": `bytes */${file.size}` });
   }
-  Object.assign(headers, type);
-  const reply = ranges ? partial(headers, file, ranges) : whole(headers, file);
-  return asked.method === "HEAD" ? { ...reply, body: undefined } : reply;
+  return finish(asked, ranges ? partial(headers, file, ranges) : whole(headers, file, 200));
+}
+
+function finish({ method }: Asked, answer: Answer): Answer {
+  return method === "HEAD" ? { ...answer, body: undefined } : answer;
+}
+
+/** 2 January 1980: Nix, zip and reproducible images set all times at or before it, so that they say nothing. */
+const MEANINGLESS = 315_619_200;
+
+function isMeaningless({ seconds }: OpenFile): boolean {
+  return seconds <= MEANINGLESS;
+}
+
+/** The Last-Modified of a file, never later than the response itself (RFC 9110, 8.8.2.1). */
+function modifiedOf(file: OpenFile): number | undefined {
+  return isMeaningless(file) ? undefined : Math.min(file.seconds, Math.floor(Date.now() / 1000));
 }
 
 /**
  * A strong tag: another size or another moment of the last change makes another one, and the same file on two machines
- * has the same. The file's number would not do for that (RFC 9110, 8.8.3).
+ * has the same. The file's number would not do for that (RFC 9110, 8.8.3), and is all there is, with the time of its
+ * last change of status, where the time of modification says nothing: then a file that is replaced has another tag.
  */
-function tagOf({ size, seconds, nanoseconds }: OpenFile, encoding: Encoding | undefined): string {
-  const tag = `${size.toString(16)}-${seconds.toString(16)}.${nanoseconds.toString(16)}`;
+function tagOf(file: OpenFile, encoding: Encoding | undefined): string {
+  const { size, seconds, nanoseconds, changed, ino } = file;
+  const version = isMeaningless(file)
+    ? `${Math.round(changed * 1e6).toString(16)}-${ino.toString(16)}`
+    : `${seconds.toString(16)}.${nanoseconds.toString(16)}`;
+  const tag = `${size.toString(16)}-${version}`;
   return encoding ? `"${tag}-${encoding.name}"` : `"${tag}"`;
 }
 
-/** The caller's fields, each in the place of ours of the same name. */
-function override(rules: Rules, path: string, file: OpenFile, headers: Fields, type: Fields): void {
-  const fields = mergeFields(rules.fields, rules.headers ? callersFields(rules.headers, path, file) : []);
-  const replaced = new Set(fields.map(([name]) => name.toLowerCase()));
-  const vary = headers["Vary"];
-  for (const ours of [headers, type]) {
-    for (const name of Object.keys(ours)) {
-      if (replaced.has(name.toLowerCase())) delete ours[name];
-    }
-  }
-  for (const [name, value] of fields) {
-    const known = KNOWN[name.toLowerCase()];
-    add(known?.startsWith("Content-") ? type : headers, known ?? name, value);
-  }
-  // Without ours a cache would give the encoded form to who cannot read it.
-  if (vary && headers["Vary"] !== vary) headers["Vary"] = mergeVary(String(vary), String(headers["Vary"]));
-}
-
+/** All fields of a caller's for a file; what has been set `before` gives way to the options. */
 function callersFields(
-  headers: NonNullable<Rules["headers"]>,
+  { fields, headers }: Rules,
   path: string,
   file: OpenFile,
-): [string, string][] {
-  const { size, seconds, nanoseconds } = file;
-  const mtime = new Date(seconds * 1000 + nanoseconds / 1e6);
-  return [...new Headers(headers(path, { size, mtime }))].map(([name, value]) => checkField(name, value));
+  before: FieldList,
+): FieldList {
+  const list = overlay(before, fields);
+  if (!headers) return list;
+  const { size, seconds, nanoseconds, changed } = file;
+  const stat = {
+    size,
+    mtime: new Date(seconds * 1000 + nanoseconds / 1e6),
+    ctime: new Date(changed * 1000),
+  };
+  return overlay(list, pairsOf(headers(path, stat)).map(([name, value]) => checkField(name, value)));
 }
 
-/** Our spelling of the fields that are looked at once more, or that a 304 does not have. */
-const KNOWN: Record<string, string | undefined> = {
-  "content-disposition": "Content-Disposition",
-  "content-type": "Content-Type",
-  "content-encoding": "Content-Encoding",
-  "etag": "ETag",
-  "last-modified": "Last-Modified",
-  "vary": "Vary",
-};
+/** `Headers` would join several of one name. */
+function pairsOf(init: HeadersInit): [string, string][] {
+  if (Array.isArray(init)) return init.map(([name, value]) => [name, value]);
+  return init instanceof Headers ? [...init] : Object.entries(init as Record<string, string>);
+}
 
 /** The ranges to send; undefined: the whole. Only GET has them (RFC 9110, 14.2). */
 function rangesOf({ method, field }: Asked, validators: Validators, size: number): Range[] | undefined {
@@ -243,11 +270,11 @@ function rangesOf({ method, field }: Asked, validators: Validators, size: number
   return range && rangeIsCurrent(field, validators) ? parseRange(range, size) : undefined;
 }
 
-function whole(headers: Fields, file: OpenFile): Answer {
+function whole(headers: Fields, file: OpenFile, status: number): Answer {
   const { size } = file;
   headers["Content-Length"] = String(size);
   const parts = [{ header: "", offset: 0, count: size }];
-  return { status: 200, headers, body: size === 0 ? "" : { file, parts, trailer: "", length: size } };
+  return { status, headers, body: size === 0 ? "" : { file, parts, trailer: "", length: size } };
 }
 
 function partial(headers: Fields, file: OpenFile, ranges: Range[]): Answer {
@@ -258,7 +285,7 @@ function partial(headers: Fields, file: OpenFile, ranges: Range[]): Answer {
     const parts = [{ header: "", offset, count }];
     return { status: 206, headers, body: { file, parts, trailer: "", length: count } };
   }
-  const { boundary, ...body } = multipart(ranges, String(headers["Content-Type"]), file.size);
+  const { boundary, ...body } = multipart(ranges, valueOf(headers, "Content-Type") ?? "", file.size);
   headers["Content-Type"] = `multipart/byteranges; boundary=${boundary}`;
   headers["Content-Length"] = String(body.length);
   return { status: 206, headers, body: { file, ...body } };

@@ -2,10 +2,10 @@ import { parseHttpDate } from "./date.ts";
 
 /** What a representation is compared by. */
 export interface Validators {
-  /** A strong entity tag, with its quotes. */
-  readonly tag: string;
-  /** The last modification, whole seconds since 1970. */
-  readonly modified: number;
+  /** The ETag that is sent, with its quotes, `W/` before a weak one; undefined: none is sent. */
+  readonly tag: string | undefined;
+  /** The Last-Modified that is sent, whole seconds since 1970; undefined: none is sent, or no date. */
+  readonly modified: number | undefined;
 }
 
 /** A request's header field by its name in lower case. */
@@ -24,14 +24,14 @@ export function precondition(field: Field, { tag, modified }: Validators): 200 |
     if (!matches(ifMatch, tag, "strong")) return 412;
   } else {
     const date = dateOf(field, "if-unmodified-since");
-    if (date !== undefined && modified > date) return 412;
+    if (date !== undefined && modified !== undefined && modified > date) return 412;
   }
   const ifNoneMatch = field("if-none-match");
   if (typeof ifNoneMatch === "string") {
     if (matches(ifNoneMatch, tag, "weak")) return 304;
   } else {
     const date = dateOf(field, "if-modified-since");
-    if (date !== undefined && modified <= date) return 304;
+    if (date !== undefined && modified !== undefined && modified <= date) return 304;
   }
   return 200;
 }
@@ -43,14 +43,18 @@ export function precondition(field: Field, { tag, modified }: Validators): 200 |
 export function rangeIsCurrent(field: Field, { tag, modified }: Validators): boolean {
   const ifRange = field("if-range");
   if (typeof ifRange !== "string") return true;
-  return ifRange.trim() === tag || parseHttpDate(ifRange.trim()) === modified;
+  const value = ifRange.trim();
+  if (/^(?:W\/)?"/.test(value)) return value === tag && !value.startsWith("W/"); // a weak tag is never strong
+  return modified !== undefined && parseHttpDate(value) === modified;
 }
 
-/** RFC 9110, 8.8.3.2: the strong comparison fails for a weak tag; the weak one does not look at `W/`. */
-function matches(list: string, tag: string, comparison: "strong" | "weak"): boolean {
+/** RFC 9110, 8.8.3.2: the strong comparison fails where either tag is weak; the weak one does not look at `W/`. */
+function matches(list: string, tag: string | undefined, comparison: "strong" | "weak"): boolean {
   if (list.trim() === "*") return true;
+  if (tag === undefined || (comparison === "strong" && tag.startsWith("W/"))) return false;
+  const ours = tag.replace(/^W\//, "");
   for (const [, weak, opaque] of list.matchAll(TAGS)) {
-    if (opaque === tag && !(weak && comparison === "strong")) return true;
+    if (opaque === ours && !(weak && comparison === "strong")) return true;
   }
   return false;
 }

@@ -3,9 +3,10 @@ import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { targetOf } from "../target.ts";
-import { type Answer, type Asked, mergeVary } from "./answer.ts";
+import type { Answer, Asked } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
+import { describesFile, type Fields, isServers, putFields, valueOf } from "./headers.ts";
 import { holdReading } from "./hold_reading.ts";
 import type { Rules } from "./options.ts";
 import { countOf } from "./parts.ts";
@@ -68,10 +69,7 @@ export async function deliver(
   // Nobody will read the request's body, and Deno stops at what is left of it: the next request would never come.
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
   const { status, headers, body, problem } = loadSmall(answer, asked, rules, SMALL);
-  // Another's (CORS middleware's) would be gone, as writeHead puts ours in its place.
-  if ("Vary" in headers && response.hasHeader("Vary")) {
-    headers["Vary"] = mergeVary(String(headers["Vary"]), String(response.getHeader("Vary")));
-  }
+  clearBefore(response, headers);
   try {
     response.writeHead(status, headers);
   } catch (error) {
@@ -90,6 +88,26 @@ export async function deliver(
     ? { status, ...await sendBody(response, response.socket!, body, rules) }
     : { status, ...await writeBody(response, body, rules), way: `copy (${reason})` };
 }
+
+/**
+ * Takes off what was set on a response before and would contradict what is sent now: what frames it, and what
+ * describes a file. What describes the file that is sent is among `headers` already. `Vary` is merged: another's (CORS
+ * middleware's) would be gone, as writeHead puts ours in its place.
+ */
+function clearBefore(response: ServerResponse, headers: Fields): void {
+  for (const name of response.getHeaderNames()) {
+    if (name === "vary") {
+      if (valueOf(headers, name) !== undefined) {
+        putFields(headers, [[name, String(response.getHeader(name))]]);
+      }
+    } else if (describesFile(name) || (isServers(name) && !PERSISTENCE.has(name))) {
+      response.removeHeader(name);
+    }
+  }
+}
+
+/** Fields that node:http itself looks at: a handler may say that the connection is to end. */
+const PERSISTENCE = new Set(["connection", "date", "keep-alive"]);
 
 /** Why the body has to go through the response's own `write`; undefined where the socket can be written to. */
 function whyThroughResponse(response: ServerResponse): string | undefined {

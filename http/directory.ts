@@ -1,10 +1,19 @@
 import * as fs from "node:fs";
 import { quality } from "./accept.ts";
-import { type Answer, answerFile, answerMethod, answerRefusal, answerText, type Asked } from "./answer.ts";
-import { NOT_FOUND, type OpenFile, type Refusal } from "./file.ts";
+import {
+  type Answer,
+  answerFile,
+  answerMethod,
+  answerRedirect,
+  answerRefusal,
+  type Asked,
+} from "./answer.ts";
+import { FORBIDDEN, NOT_FOUND, type OpenFile, type Refusal } from "./file.ts";
 import { answerListing } from "./listing.ts";
+import { locationOf } from "./location.ts";
+import { warnOfMissingRoot } from "./missing_root.ts";
 import type { DirectoryRules } from "./options.ts";
-import { type Directory, type InsideFile, openInside, type Target } from "./paths.ts";
+import { type Directory, type InsideFile, isPlain, openInside, type Target } from "./paths.ts";
 
 /** The answer to a request for something below `root`. */
 export function answerDirectory(
@@ -17,36 +26,74 @@ export function answerDirectory(
   if (other) return other;
   if (target.kind === "refusal") return answerRefusal(asked, rules, target);
   const { names, slash } = target;
-  let found = openNamed(root, names, slash, rules);
+  let found = openNamed(root, names, rules, slash);
+  const redirect = redirectFrom(asked, rules, target, found);
+  if (redirect) {
+    if (found.kind === "file") fs.closeSync(found.fd);
+    return redirect;
+  }
+  if (found.kind === "file" && slash) {
+    fs.closeSync(found.fd);
+    found = NOT_FOUND;
+  }
   if (found.kind === "directory") {
-    if (!slash) return answerText(asked, rules, 301, { Location: withSlash(target) });
-    const index = openIndex(root, names, rules);
-    if (!index && rules.listing) return answerListing(asked, rules, root, target, found);
+    const index = slash ? openIndex(root, names, rules) : undefined;
+    if (!index && slash && rules.listing) return answerListing(asked, rules, root, target, found);
     found = index ?? NOT_FOUND;
   }
-  if (found.kind === "refusal" && found.status === 404 && rules.spa && isPage(asked, names)) {
-    found = asFile(openInside(root, rules.spa, rules.dotfiles));
+  if (found.kind === "refusal" && found.status === 404) {
+    warnOfMissingRoot(root);
+    if (rules.deny && isHidden(names)) found = FORBIDDEN;
+    else if (rules.spa && isPage(asked, names)) found = asFile(open(root, rules.spa, rules));
   }
   if (found.kind === "refusal") return answerRefusal(asked, rules, found);
   const file = found;
   return answerFile(asked, rules, file, (ending) => openSibling(root, file, ending, rules));
 }
 
+/**
+ * The answer to a path that is spelled in another way than what it leads to: a directory without the slash at its end,
+ * a file with one, doubled slashes. Another handler may have the path of a file with a slash as it is.
+ */
+function redirectFrom(
+  asked: Asked,
+  rules: DirectoryRules,
+  target: Target,
+  { kind }: InsideFile | Directory | Refusal,
+): Answer | undefined {
+  const { names, path } = target;
+  const doubled = path.includes("//");
+  const slash = kind === "directory";
+  if (kind === "refusal" || !rules.redirect || (!doubled && slash === target.slash)) return undefined;
+  if (names.length === 0 && kind === "file") return undefined; // the root is a file
+  const answer = answerRedirect(asked, rules, locationOf(target, slash));
+  return { ...answer, missing: kind === "file" && target.slash };
+}
+
+function open(
+  root: string,
+  names: readonly string[],
+  { dotfiles, followSymlinks }: DirectoryRules,
+): InsideFile | Directory | Refusal {
+  return openInside(root, names, dotfiles, followSymlinks);
+}
+
+function isHidden(names: readonly string[]): boolean {
+  return names.every((name) => isPlain(name, true)) && !names.every((name) => isPlain(name, false));
+}
+
 /** What the names lead to, or else with an ending of `extensions`. A file's path does not end in a slash. */
 function openNamed(
   root: string,
   names: readonly string[],
+  rules: DirectoryRules,
   slash: boolean,
-  { dotfiles, extensions }: DirectoryRules,
 ): InsideFile | Directory | Refusal {
-  const found = openInside(root, names, dotfiles);
-  if (found.kind === "file" && slash) {
-    fs.closeSync(found.fd);
-    return NOT_FOUND;
-  }
-  if (found.kind !== "refusal" || found.status !== 404 || slash) return found;
-  for (const extension of extensions) {
-    const other = asFile(openInside(root, withEnding(names, `.${extension}`), dotfiles));
+  const found = open(root, names, rules);
+  if (found.kind !== "refusal" || found.status !== 404 || slash || names.length === 0) return found;
+  for (const extension of rules.extensions) {
+    if (names.at(-1)!.endsWith(`.${extension}`)) continue; // about.html is not about.html.html
+    const other = asFile(open(root, withEnding(names, `.${extension}`), rules));
     if (other.kind === "file") return other;
   }
   return found;
@@ -54,7 +101,7 @@ function openNamed(
 
 function openIndex(root: string, names: readonly string[], rules: DirectoryRules): InsideFile | undefined {
   for (const name of rules.index) {
-    const found = asFile(openInside(root, [...names, name], rules.dotfiles));
+    const found = asFile(open(root, [...names, name], rules));
     if (found.kind === "file") return found;
   }
   return undefined;
@@ -66,7 +113,7 @@ function openSibling(
   ending: string,
   rules: DirectoryRules,
 ): OpenFile | undefined {
-  const found = asFile(openInside(root, withEnding(file.names, ending), rules.dotfiles));
+  const found = asFile(open(root, withEnding(file.names, ending), rules));
   return found.kind === "file" ? found : undefined;
 }
 
@@ -76,12 +123,6 @@ function asFile(found: InsideFile | Directory | Refusal): InsideFile | Refusal {
 
 function withEnding(names: readonly string[], ending: string): string[] {
   return [...names.slice(0, -1), names.at(-1) + ending];
-}
-
-/** The path of the directory, without `.`; it starts with one slash, as two would be another host's URL. */
-function withSlash({ path, query }: Target): string {
-  const plain = path.replace(/\/(?:\.|%2e)(?=\/|$)/gi, "").replace(/^[/\\]+/, "/");
-  return `${plain}/${query}`;
 }
 
 /** Whether a missing path is one of an application's own: no dot in its last name, and HTML is taken for it. */

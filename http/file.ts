@@ -44,11 +44,14 @@ export function isFileBody(body: unknown): body is FileBody {
 /** What cannot be sent, by the status that says so. `problem`: what only a log is to say. */
 export interface Refusal {
   readonly kind: "refusal";
-  readonly status: 400 | 404 | 500 | 503;
+  readonly status: 400 | 403 | 404 | 500 | 503;
+  /** What the system said. */
+  readonly code?: string;
   readonly problem?: string;
 }
 
 export const NOT_FOUND: Refusal = { kind: "refusal", status: 404 };
+export const FORBIDDEN: Refusal = { kind: "refusal", status: 403 };
 export const BAD_REQUEST: Refusal = { kind: "refusal", status: 400 };
 
 /**
@@ -126,14 +129,13 @@ export function refusal(error: unknown): Refusal {
     case "EACCES":
     case "EPERM":
     case "ENXIO": // a socket
+    case "ENAMETOOLONG": // the system can have no file of that name
     case "NotCapable": // outside of what Deno's --allow-read names
-      return NOT_FOUND;
-    case "ENAMETOOLONG":
-      return BAD_REQUEST;
+      return { ...NOT_FOUND, code: known };
     case "EMFILE":
     case "ENFILE":
-      return { kind: "refusal", status: 503, problem: known };
+      return { kind: "refusal", status: 503, code: known, problem: known };
     default:
-      return { kind: "refusal", status: 500, problem: known };
+      return { kind: "refusal", status: 500, code: known, problem: known };
   }
 }

@@ -2,8 +2,9 @@ import { join } from "@std/path";
 import * as fs from "node:fs";
 import { yieldToEventLoop } from "../runtime.ts";
 import { quality } from "./accept.ts";
-import { type Answer, answerRefusal, type Asked, type Fields } from "./answer.ts";
+import { type Answer, answerRefusal, type Asked } from "./answer.ts";
 import { refusal } from "./file.ts";
+import { describesFile, type Fields, putFields } from "./headers.ts";
 import type { DirectoryRules } from "./options.ts";
 import { type Directory, isPlain, openInside, type Target } from "./paths.ts";
 
@@ -13,8 +14,10 @@ interface Entry {
   readonly type: "directory" | "file";
   /** Bytes, of a file. */
   readonly size?: number;
-  /** ISO 8601. */
-  readonly modified: string;
+  /** ISO 8601; undefined where that has no form for the time (RFC 3339, 1: years 0 to 9999). */
+  readonly modified?: string;
+  /** The permission bits. */
+  readonly mode: number;
 }
 
 /** Names in the order that people expect: file2 before file10. */
@@ -37,8 +40,8 @@ export async function answerListing(
   const json = prefersJson(asked);
   const shown = decodeURIComponent(path);
   const body = json
-    ? `${JSON.stringify({ path: shown, entries })}\n`
-    : page(shown, names.length > 0, entries);
+    ? `${JSON.stringify({ path: shown, entries: entries.map(({ mode: _, ...entry }) => entry) })}\n`
+    : page(shown, names, entries);
   const headers: Fields = {
     "Cache-Control": "no-cache",
     "Content-Length": String(new TextEncoder().encode(body).length),
@@ -46,7 +49,7 @@ export async function answerListing(
     "Vary": "Accept",
   };
   if (!json) headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'";
-  for (const [name, value] of rules.fields) headers[name] = value;
+  putFields(headers, rules.fields.filter(([name]) => !describesFile(name)));
   return { status: 200, headers, body: asked.method === "HEAD" ? undefined : body };
 }
 
@@ -77,26 +80,47 @@ async function readEntries(
   return entries.sort((a, b) => a.type === b.type ? ORDER.compare(a.name, b.name) : a.type < b.type ? -1 : 1);
 }
 
+/**
+ * An entry that cannot be looked at is left out, as a request for it finds nothing: it is gone since, on another user's
+ * or a dead FUSE mount (EACCES also for root, ENOTCONN), outside of what Deno's --allow-read names.
+ */
 function look(root: string, names: string[], directory: string, rules: DirectoryRules): Entry | undefined {
   const name = names.at(-1)!;
   if (!isPlain(name, rules.dotfiles)) return undefined;
-  const stat = fs.lstatSync(join(directory, name), { throwIfNoEntry: false });
-  if (!stat) return undefined; // gone since
-  const modified = stat.mtime.toISOString();
-  if (stat.isDirectory()) return { name, type: "directory", modified };
-  if (stat.isFile()) return { name, type: "file", size: stat.size, modified };
-  return stat.isSymbolicLink() ? lookBehind(root, names, rules) : undefined;
+  try {
+    const stat = fs.lstatSync(join(directory, name));
+    return stat.isSymbolicLink() ? lookBehind(root, names, rules) : entryOf(name, stat);
+  } catch {
+    return undefined;
+  }
 }
 
-function lookBehind(root: string, names: string[], { dotfiles }: DirectoryRules): Entry | undefined {
-  const name = names.at(-1)!;
-  const found = openInside(root, names, dotfiles);
+function lookBehind(
+  root: string,
+  names: string[],
+  { dotfiles, followSymlinks }: DirectoryRules,
+): Entry | undefined {
+  const found = openInside(root, names, dotfiles, followSymlinks);
   if (found.kind === "refusal") return undefined;
-  if (found.kind === "directory") {
-    return { name, type: "directory", modified: fs.statSync(found.path).mtime.toISOString() };
+  if (found.kind === "directory") return entryOf(names.at(-1)!, fs.statSync(found.path));
+  try {
+    return entryOf(names.at(-1)!, fs.fstatSync(found.fd));
+  } finally {
+    fs.closeSync(found.fd);
   }
-  fs.closeSync(found.fd);
-  return { name, type: "file", size: found.size, modified: new Date(found.seconds * 1000).toISOString() };
+}
+
+function entryOf(name: string, stat: fs.Stats): Entry | undefined {
+  const mode = stat.mode & 0o777;
+  const modified = isoOf(stat.mtime);
+  if (stat.isDirectory()) return { name, type: "directory", modified, mode };
+  return stat.isFile() ? { name, type: "file", size: stat.size, modified, mode } : undefined;
+}
+
+/** `Date` holds fewer times than a file system, and writes a year beyond 9999 in a form of its own. */
+function isoOf(date: Date | null): string | undefined {
+  const year = date?.getUTCFullYear() ?? NaN;
+  return year >= 0 && year <= 9999 ? date!.toISOString() : undefined;
 }
 
 const STYLE = `:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
@@ -105,16 +129,19 @@ h1 { font-size: 1.25rem; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100% }
 th { text-align: left; font-weight: 600 }
 th, td { padding: .2rem .75rem .2rem 0; border-bottom: 1px solid #8883; vertical-align: top }
-td:first-child { overflow-wrap: anywhere }
+td:nth-child(2) { overflow-wrap: anywhere }
+.mode { font-family: ui-monospace, monospace; white-space: nowrap }
 .size { text-align: right; white-space: nowrap }
 .time { white-space: nowrap; font-variant-numeric: tabular-nums }
 a { text-decoration: none }
 a:hover { text-decoration: underline }`;
 
 /** A page that needs no script, and takes none. */
-function page(path: string, hasParent: boolean, entries: Entry[]): string {
+function page(path: string, names: readonly string[], entries: Entry[]): string {
   const title = `Index of ${escape(path)}`;
-  const parent = hasParent ? `<tr><td><a href="../">../</a></td><td></td><td></td></tr>\n` : "";
+  const parent = names.length > 0
+    ? `<tr><td></td><td><a href="..">../</a></td><td></td><td></td></tr>\n`
+    : "";
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -126,9 +153,9 @@ ${STYLE}
 </style>
 </head>
 <body>
-<h1>${title}</h1>
+<h1>Index of ${trail(names)}</h1>
 <table>
-<thead><tr><th>Name</th><th class="size">Size</th><th>Modified (UTC)</th></tr></thead>
+<thead><tr><th>Mode</th><th>Name</th><th class="size">Size</th><th>Modified (UTC)</th></tr></thead>
 <tbody>
 ${parent}${entries.map(row).join("")}</tbody>
 </table>
@@ -137,15 +164,34 @@ ${parent}${entries.map(row).join("")}</tbody>
 `;
 }
 
-function row({ name, type, size, modified }: Entry): string {
+/** Links to the directories from the root to this one. */
+function trail(names: readonly string[]): string {
+  return ["home", ...names].map((name, i) => {
+    const up = names.length - i;
+    return `<a href="${up === 0 ? "." : "../".repeat(up)}">${escape(name)}</a>/`;
+  }).join("");
+}
+
+function row({ name, type, size, modified, mode }: Entry): string {
   const slash = type === "directory" ? "/" : "";
   // "./": a name such as "javascript:x" would be an address of its own.
   const link = `<a href="./${encodeURIComponent(name)}${slash}">${escape(name)}${slash}</a>`;
   const bytes = size === undefined
     ? "<td></td>"
     : `<td class="size" title="${size} bytes">${human(size)}</td>`;
-  const time = `<time datetime="${modified}">${modified.slice(0, 16).replace("T", " ")}</time>`;
-  return `<tr><td>${link}</td>${bytes}<td class="time">${time}</td></tr>\n`;
+  const time = modified === undefined
+    ? ""
+    : `<time datetime="${modified}">${modified.slice(0, 16).replace("T", " ")}</time>`;
+  const permissions = `<td class="mode">${modeText(type, mode)}</td>`;
+  return `<tr>${permissions}<td>${link}</td>${bytes}<td class="time">${time}</td></tr>\n`;
+}
+
+const BITS = ["---", "--x", "-w-", "-wx", "r--", "r-x", "rw-", "rwx"];
+
+/** `d rwx r-x r-x` */
+function modeText(type: Entry["type"], mode: number): string {
+  const parts = [mode >> 6, mode >> 3, mode].map((bits) => BITS[bits & 7]);
+  return `${type === "directory" ? "d" : "-"} ${parts.join(" ")} `;
 }
 
 function human(bytes: number): string {

@@ -9,30 +9,39 @@ import { fromFileUrl } from "@std/path";
 import { answerPath, type Asked } from "./answer.ts";
 import { answerDirectory } from "./directory.ts";
 import { printable } from "./printable.ts";
+import type { StdFileInfo } from "./file_info.ts";
 import {
   directoryRulesOf,
   type FileInfo,
   rulesOf,
   type ServeDirectoryOptions,
-  type ServeFileOptions,
+  type ServeFileOptions as FileOptions,
 } from "./options.ts";
 import { parseTarget } from "./paths.ts";
 import { toResponse } from "./response.ts";
 
 export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./with_sendfile.ts";
-export type { FileInfo, ServeDirectoryOptions, ServeFileOptions };
+export type { FileInfo, ServeDirectoryOptions, StdFileInfo };
 
 /** The same object each time: what options come to is remembered by it. */
 const NONE = {};
 
-/** Options of @std/http's file server that have nothing to choose here: they are taken, and not used. */
+/** Options of @std/http's file server that have nothing to choose here: they are checked, and not used. */
 export interface StdOptions {
-  /** The ETag is no hash. */
-  etagAlgorithm?: string;
-  /** Every file has an ETag of its own. */
+  /** The ETag is no hash: it is strong, of size and time of modification. @default none */
+  etagAlgorithm?: AlgorithmIdentifier;
+  /** Every file has an ETag of its own. @default none */
   etagDefault?: string | Promise<string | undefined>;
-  /** The file is looked at when it is open. */
-  fileInfo?: unknown;
+}
+
+/** Options of {@link serveFile}: those of @std/http, and more. */
+export interface ServeFileOptions extends FileOptions, StdOptions {
+  /**
+   * What `Deno.stat` gave for the file: its `mtime` is the time of modification (null: no Last-Modified), and a
+   * directory is 404. It does not count where the file that is opened is another one by then (size, device, inode,
+   * time of the last change). @default what the system says
+   */
+  fileInfo?: StdFileInfo;
 }
 
 /** Options of {@link serveDir}. */
@@ -69,19 +78,20 @@ export interface ServeDirOptions extends ServeDirectoryOptions, StdOptions {
 export async function serveFile(
   request: Request,
   path: string | URL,
-  options: ServeFileOptions & StdOptions = NONE,
+  options: ServeFileOptions = NONE,
 ): Promise<Response> {
   const rules = rulesOf(options);
   const asked = askedOf(request);
   const name = typeof path === "string" ? path : fromFileUrl(path);
-  return toResponse(answerPath(asked, rules, name), asked, rules);
+  return toResponse(answerPath(asked, rules, name, options.fileInfo), asked, rules);
 }
 
 /**
  * Answers a request with a file below `fsRoot`, or with what a directory holds.
  *
  * What a client sends cannot lead out of `fsRoot`, not by symlinks either, nor to names that start with a dot. Throws
- * as {@link serveFile} does.
+ * as {@link serveFile} does. Unknown options are refused by their names. A root that is not there is said once on the
+ * console, and what is asked for below it is 404.
  *
  * Source: RFC 9110; `serveDir` of @std/http, with its options but those that choose a hash for the ETag, which here is
  * strong, of size and time of modification.
@@ -119,7 +129,7 @@ function askedOf({ method, headers }: Request): Asked {
 /** The line of @std/http's file server. */
 function requestLine({ method, url }: Request, status: number, problem: string | undefined): string {
   const time = new Date().toISOString();
-  const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, "").replace(/[?#].*/, "");
+  const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, "").replace(/#.*/, "");
   const line = `[${time.slice(0, 10)} ${time.slice(11, 19)}] [${method}] ${printable(path)} ${status}`;
   return problem === undefined ? line : `${line} (${problem})`;
 }

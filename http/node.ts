@@ -6,42 +6,43 @@
  */
 
 import { fromFileUrl } from "@std/path";
+import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { answerPath, type Asked } from "./answer.ts";
+import { type Answer, answerPath, type Asked, type Preset } from "./answer.ts";
 import { cutOff, deliver, inTurn } from "./deliver.ts";
 import { answerDirectory } from "./directory.ts";
+import { BAD_REQUEST, type OpenFile } from "./file.ts";
+import { describesFile, isServers } from "./headers.ts";
+import { HttpError } from "./http_error.ts";
+import { warnOfMissingRoot } from "./missing_root.ts";
 import {
-  directoryRulesOf,
-  type FileInfo,
-  rulesOf,
-  type ServeDirectoryOptions,
-  type ServeFileOptions,
-} from "./options.ts";
+  type Dotfiles,
+  type HeaderObject,
+  type SendFileOptions,
+  sendRulesOf,
+  type ServeStaticOptions,
+  staticRulesOf,
+} from "./node_options.ts";
+import type { FileInfo } from "./options.ts";
 import { parseTarget } from "./paths.ts";
 import type { Sent } from "./transmit.ts";
 
-export type { FileInfo, Sent, ServeDirectoryOptions, ServeFileOptions };
+export { HttpError };
+export type { Dotfiles, FileInfo, HeaderObject, SendFileOptions, Sent, ServeStaticOptions };
 
 /** The same object each time: what options come to is remembered by it. */
 const NONE = {};
-
-/** Options of {@link serveStatic}. */
-export interface ServeStaticOptions extends ServeDirectoryOptions {
-  /**
-   * Call `next` for what is not there: a path that leads to nothing, a method that files do not have. Otherwise, and
-   * where there is no `next`, it is answered with 404 or 405. @default true
-   */
-  fallthrough?: boolean;
-  /** Told what came of each response that was given here. @default none */
-  onSent?: (sent: Sent, request: IncomingMessage) => void;
-}
 
 /**
  * Answers a request with a file: ranges, preconditions, HEAD and all, by RFC 9110; resolves, once all has been handed
  * to the system, to what was sent. A client that leaves is no error: `problem` says so.
  *
- * `path` is the caller's and trusted: never make it of what a client sent, that is what {@link serveStatic} is for. It
- * is 404 where it is not a regular file or may not be read. Header fields set on `response` before are sent too.
+ * `path` is the caller's and trusted: never make it of what a client sent, unless the option `root` says below which
+ * directory it is. It is 404 where it is not a regular file or may not be read.
+ *
+ * A status other than 200 that was set on `response` before stays, and then all of the file is sent. So do header
+ * fields, but for those that frame the message (Content-Length, Content-Range, Transfer-Encoding); what describes a
+ * file (Content-*, ETag, Last-Modified) is taken off a 304 or an error text.
  *
  * Where the response is not the connection's own (TLS, HTTP/2, a middleware that compresses) the file is written to
  * the response. Rejects with `TypeError` or `RangeError` for bad options, or where the head has been sent already.
@@ -62,22 +63,35 @@ export async function sendFile(
   request: IncomingMessage,
   response: ServerResponse,
   path: string | URL,
-  options: ServeFileOptions = NONE,
+  options: SendFileOptions = NONE,
 ): Promise<Sent> {
-  const rules = rulesOf(options);
+  const rules = sendRulesOf(options ?? NONE);
   if (response.headersSent) throw new TypeError("the head of the response has been sent already");
   const name = typeof path === "string" ? path : fromFileUrl(path);
   const turn = inTurn(request, response);
   if (turn) await turn;
-  const asked = askedOf(request);
-  return await deliver(request, response, answerPath(asked, rules, name), asked, rules);
+  const asked = askedOf(request, response);
+  const answer = options?.root === undefined
+    ? answerPath(asked, rules, name)
+    : await answerDirectory(asked, rules, options.root, targetIn(name));
+  return await deliver(request, response, answer, asked, rules);
+}
+
+/** A path below a root as the target that leads there. */
+function targetIn(path: string): ReturnType<typeof parseTarget> {
+  if (path.includes("\0")) return BAD_REQUEST;
+  const names = path.split("/").filter((name) => name !== "" && name !== ".");
+  return { kind: "target", path: "/", names, slash: path.endsWith("/"), query: "" };
 }
 
 /**
  * A handler for files below the directory `root`: connect-style middleware, or a node:http request listener.
  *
  * What a client sends cannot lead out of `root`, not by symlinks either, nor to names that start with a dot. Throws
- * `TypeError` or `RangeError` for bad options; what goes wrong later goes to `next`.
+ * `TypeError` or `RangeError` for bad options. What goes wrong later goes to `next` as an {@link HttpError}; with
+ * `fallthrough: false` what is not there does, too. A root that is not there is said once on the console.
+ *
+ * A status and header fields that were set on the response before stay, as for {@link sendFile}.
  *
  * Source: RFC 9110; `serve-static`.
  *
@@ -99,11 +113,14 @@ export async function sendFile(
  */
 export function serveStatic(
   root: string,
-  options: ServeStaticOptions = {},
+  options: ServeStaticOptions | null = NONE,
 ): (request: IncomingMessage, response: ServerResponse, next?: (error?: unknown) => void) => void {
-  if (typeof root !== "string") throw new TypeError(`root must be a path, not ${String(root)}`);
-  const rules = directoryRulesOf(options);
-  const { fallthrough = true, onSent } = options;
+  if (root === undefined || root === "") throw new TypeError("root path required");
+  if (typeof root !== "string") throw new TypeError(`root path must be a string, not ${String(root)}`);
+  const given = options ?? NONE as ServeStaticOptions;
+  const rules = staticRulesOf(given);
+  const { fallthrough = true, onSent, setHeaders } = given;
+  warnOfMissingRoot(root);
   const serve = async (
     request: IncomingMessage,
     response: ServerResponse,
@@ -111,10 +128,11 @@ export function serveStatic(
   ) => {
     const turn = inTurn(request, response);
     if (turn) await turn;
-    const asked = askedOf(request);
+    const asked = askedOf(request, response, setHeaders);
     const promised = answerDirectory(asked, rules, root, targetOf(request, rules.urlRoot));
     const answer = promised instanceof Promise ? await promised : promised;
-    if (answer.missing && fallthrough && next) return next();
+    const pass = next && passOn(answer, fallthrough);
+    if (pass) return next(...pass);
     const sent = await deliver(request, response, answer, asked, rules);
     onSent?.(sent, request);
   };
@@ -127,14 +145,43 @@ export function serveStatic(
   };
 }
 
-function askedOf({ method = "", headers }: IncomingMessage): Asked {
+/** What `next` gets in place of an answer; undefined: the answer is sent. */
+function passOn({ missing, refusal }: Answer, fallthrough: boolean): [error?: HttpError] | undefined {
+  if (missing && fallthrough) return [];
+  return refusal && [new HttpError(refusal)];
+}
+
+function askedOf(
+  { method = "", headers }: IncomingMessage,
+  response: ServerResponse,
+  setHeaders?: ServeStaticOptions["setHeaders"],
+): Asked {
   return {
     method,
     field: (name) => {
       const value = headers[name];
       return typeof value === "string" ? value : undefined;
     },
+    preset: (file) => presetOf(response, file, setHeaders),
   };
+}
+
+/** Fields that a handler may have set for the file, beside those that describe it. */
+const KEPT = new Set(["cache-control"]);
+
+function presetOf(
+  response: ServerResponse,
+  file: OpenFile,
+  setHeaders: ServeStaticOptions["setHeaders"],
+): Preset {
+  setHeaders?.(response, file.path, fs.fstatSync(file.fd));
+  const fields: [string, string][] = [];
+  for (const name of response.getHeaderNames()) {
+    if (isServers(name) || (!describesFile(name) && !KEPT.has(name))) continue;
+    for (const value of [response.getHeader(name)].flat()) fields.push([name, String(value)]);
+  }
+  const { statusCode } = response;
+  return { status: statusCode === 200 ? undefined : statusCode, fields };
 }
 
 /** Where a router has taken the path of its mount off `url`, `originalUrl` still has it, and the slash at the end. */

@@ -1,11 +1,25 @@
+import {
+  BOOLEAN,
+  checkOptions,
+  either,
+  FUNCTION,
+  NUMBER,
+  OBJECT,
+  type OptionTypes,
+  STRING,
+  STRINGS,
+} from "./check_options.ts";
+import { checkField, type FieldList, overlay, parseField } from "./headers.ts";
 import { type Encoding, ENCODINGS } from "./precompressed.ts";
 
 /** What is known of a file when its response's head is made. */
 export interface FileInfo {
   /** Bytes. */
   readonly size: number;
-  /** The last modification. */
+  /** The last modification of its content. */
   readonly mtime: Date;
+  /** The last change of anything about it, also of its name, owner or permissions. */
+  readonly ctime: Date;
 }
 
 /** Options of a response with a file: of `serveFile`, `sendFile`, and of all that serves a directory. */
@@ -24,8 +38,15 @@ export interface ServeFileOptions {
   precompressed?: boolean | readonly string[];
   /**
    * More header fields: `"Name: value"` lines for every response, or what a function gives for a file. A field takes
-   * the place of the one that would be there otherwise; those that frame the body (Content-Length, Content-Range,
-   * Transfer-Encoding) are refused with `TypeError`. @default none
+   * the place of the one of its name, in any case, that would be there otherwise; several of one name stay several;
+   * `Vary` is merged; an `ETag` or `Last-Modified` is what preconditions are compared with. Lines that describe a
+   * file (Content-*, ETag, Last-Modified, Accept-Ranges) are not sent with error texts, redirects and listings. What
+   * only the server can know (Content-Length, Content-Range, Transfer-Encoding, Connection, Date …) is refused with
+   * `TypeError`.
+   *
+   * The function gets the path of the file that was asked for, as it was opened: `fsRoot` joined with the names of the
+   * URL, an index file's or `extensions`' name included; with `precompressed` the path is that of the file and
+   * `stat` that of the sibling that is sent. @default none
    */
   headers?: readonly string[] | ((path: string, stat: FileInfo) => HeadersInit);
   /** Bytes of body per second and response. @default no limit */
@@ -40,6 +61,11 @@ export interface ServeDirectoryOptions extends ServeFileOptions {
   showDirListing?: boolean;
   /** Serve names that start with a dot; `.well-known` is served in any case. @default false */
   showDotfiles?: boolean;
+  /**
+   * Serve files that a symlink inside the root leads to outside of it, for roots that are made of links (Nix, npm
+   * workspaces). Whoever can make a link below the root then chooses what is served. @default false
+   */
+  followSymlinks?: boolean;
   /** Serve a directory's index file for the directory. @default true */
   showIndex?: boolean;
   /** Names of index files, tried in order. @default ["index.html"] */
@@ -59,77 +85,152 @@ export interface ServeDirectoryOptions extends ServeFileOptions {
 
 /** Options as the code uses them. */
 export interface Rules {
+  /** The `Cache-Control` field. */
   readonly cacheControl: string | undefined;
   readonly encodings: readonly Encoding[];
   /** Fields of every response. */
-  readonly fields: readonly [string, string][];
+  readonly fields: FieldList;
   readonly headers: ((path: string, stat: FileInfo) => HeadersInit) | undefined;
   readonly rateLimit: number | undefined;
+  /** Whether files have an ETag. */
+  readonly etag: boolean;
+  /** Whether files have a Last-Modified. */
+  readonly lastModified: boolean;
+  /** Whether parts of files are sent. */
+  readonly ranges: boolean;
 }
 
 export interface DirectoryRules extends Rules {
   readonly urlRoot: readonly string[];
   readonly listing: boolean;
   readonly dotfiles: boolean;
+  /** Whether a hidden name is 403 in place of 404. */
+  readonly deny: boolean;
+  readonly followSymlinks: boolean;
+  /** Whether another path than the right one is answered with a redirect to that. */
+  readonly redirect: boolean;
   readonly index: readonly string[];
   readonly extensions: readonly string[];
   /** The names of the file that stands in for missing pages. */
   readonly spa: readonly string[] | undefined;
 }
 
+/** The options of {@link ServeFileOptions}, but those that ./node has in other units. */
+export const SHARED_TYPES: OptionTypes = {
+  immutable: BOOLEAN,
+  precompressed: either(BOOLEAN, STRINGS),
+  rateLimit: NUMBER,
+};
+
+const LINES_OR_FUNCTION = {
+  is: (value: unknown) => typeof value === "function" || Array.isArray(value),
+  words: "a list of lines or a function",
+};
+
+const STD_TYPES: OptionTypes = {
+  etagAlgorithm: either(STRING, OBJECT),
+  etagDefault: either(STRING, OBJECT),
+};
+
+const FILE_TYPES: OptionTypes = {
+  ...SHARED_TYPES,
+  ...STD_TYPES,
+  cacheControl: STRING,
+  maxAge: NUMBER,
+  headers: LINES_OR_FUNCTION,
+};
+
+const SERVE_FILE_TYPES: OptionTypes = { ...FILE_TYPES, fileInfo: OBJECT };
+
+/** What {@link ServeDirectoryOptions} add, but those that ./node takes in more forms. */
+export const SHARED_DIRECTORY_TYPES: OptionTypes = {
+  urlRoot: STRING,
+  showDirListing: BOOLEAN,
+  showDotfiles: BOOLEAN,
+  showIndex: BOOLEAN,
+  enableCors: BOOLEAN,
+  cleanUrls: BOOLEAN,
+  followSymlinks: BOOLEAN,
+  spa: either(BOOLEAN, STRING),
+};
+
+const DIRECTORY_TYPES: OptionTypes = {
+  ...FILE_TYPES,
+  ...SHARED_DIRECTORY_TYPES,
+  index: STRINGS,
+  extensions: STRINGS,
+  fsRoot: STRING,
+  quiet: BOOLEAN,
+  fallthrough: FUNCTION,
+};
+
 const fileRules = new WeakMap<ServeFileOptions, Rules>();
 const directoryRules = new WeakMap<ServeDirectoryOptions, DirectoryRules>();
 
 /** Checks options and brings them into their form; throws `TypeError` or `RangeError`. Once for each object. */
 export function rulesOf(options: ServeFileOptions): Rules {
-  let rules = fileRules.get(options);
-  if (!rules) fileRules.set(options, rules = readFile(options));
+  let rules = options && fileRules.get(options);
+  if (!rules) {
+    checkOptions(options, SERVE_FILE_TYPES);
+    fileRules.set(options, rules = fileRulesOf(options, cacheControlOf(options)));
+  }
   return rules;
 }
 
 /** As {@link rulesOf}, for a directory. */
 export function directoryRulesOf(options: ServeDirectoryOptions): DirectoryRules {
-  let rules = directoryRules.get(options);
-  if (!rules) directoryRules.set(options, rules = readDirectory(options));
+  let rules = options && directoryRules.get(options);
+  if (!rules) {
+    checkOptions(options, DIRECTORY_TYPES);
+    directoryRules.set(options, rules = addDirectory(fileRulesOf(options, cacheControlOf(options)), options));
+  }
   return rules;
 }
 
-function readFile(options: ServeFileOptions): Rules {
-  const { headers, rateLimit } = options;
+/** The rules for a file of options that have been checked, but for `Cache-Control`. */
+export function fileRulesOf(
+  { headers, rateLimit, precompressed }: Pick<ServeFileOptions, "headers" | "rateLimit" | "precompressed">,
+  cacheControl: string | undefined,
+): Rules {
   if (rateLimit !== undefined && !(rateLimit > 0 && Number.isFinite(rateLimit))) {
     throw new RangeError(`rateLimit must be a number of bytes per second above 0, not ${rateLimit}`);
   }
-  if (headers !== undefined && typeof headers !== "function" && !Array.isArray(headers)) {
-    throw new TypeError("headers must be a list of lines or a function");
-  }
   return {
-    cacheControl: cacheControlOf(options),
-    encodings: encodingsOf(options.precompressed),
+    cacheControl,
+    encodings: encodingsOf(precompressed),
     fields: typeof headers === "function" ? [] : (headers ?? []).map(parseField),
     headers: typeof headers === "function" ? headers : undefined,
     rateLimit,
+    etag: true,
+    lastModified: true,
+    ranges: true,
   };
 }
 
-function readDirectory(options: ServeDirectoryOptions): DirectoryRules {
+/** `rules` with those for a directory. */
+export function addDirectory(rules: Rules, options: ServeDirectoryOptions): DirectoryRules {
   const { urlRoot = "", showIndex = true, index = ["index.html"], extensions = [], spa = false } = options;
-  const rules = readFile(options);
   return {
     ...rules,
-    fields: options.enableCors ? mergeFields(CORS, rules.fields) : rules.fields,
-    urlRoot: urlRoot.split("/").filter((name) => name !== ""),
+    fields: options.enableCors ? overlay(CORS, rules.fields) : rules.fields,
+    urlRoot: namesOf(urlRoot),
     listing: options.showDirListing ?? false,
     dotfiles: options.showDotfiles ?? false,
-    index: showIndex ? strings("index", index) : [],
-    extensions: [...strings("extensions", extensions), ...(options.cleanUrls ? ["html"] : [])],
-    spa: spa === false
-      ? undefined
-      : (spa === true ? "index.html" : spa).split("/").filter((name) => name !== ""),
+    deny: false,
+    followSymlinks: options.followSymlinks ?? false,
+    redirect: true,
+    index: showIndex ? index : [],
+    extensions: [...extensions, ...(options.cleanUrls ? ["html"] : [])],
+    spa: spa === false ? undefined : namesOf(spa === true ? "index.html" : spa),
   };
+}
+
+function namesOf(path: string): string[] {
+  return path.split("/").filter((name) => name !== "");
 }
 
 /** What @std/http's file server sends, and the fields of a download that a script may want to see. */
-const CORS: readonly [string, string][] = [
+const CORS: FieldList = [
   ["Access-Control-Allow-Origin", "*"],
   ["Access-Control-Allow-Headers", "Origin, X-Requested-With, Content-Type, Accept, Range"],
   ["Access-Control-Expose-Headers", "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag"],
@@ -140,7 +241,7 @@ function cacheControlOf({ cacheControl, maxAge, immutable }: ServeFileOptions): 
     if (maxAge !== undefined || immutable) {
       throw new TypeError("cacheControl stands alone, without maxAge and immutable");
     }
-    return cacheControl;
+    return checkField("Cache-Control", cacheControl)[1];
   }
   if (maxAge === undefined) {
     if (immutable) throw new TypeError("immutable wants maxAge");
@@ -149,45 +250,20 @@ function cacheControlOf({ cacheControl, maxAge, immutable }: ServeFileOptions): 
   if (!Number.isInteger(maxAge) || maxAge < 0) {
     throw new RangeError(`maxAge must be a whole number of seconds, not ${maxAge}`);
   }
-  return `public, max-age=${maxAge}${immutable ? ", immutable" : ""}`;
+  return maxAgeField(maxAge, immutable ?? false);
+}
+
+/** The `Cache-Control` field for so many seconds. */
+export function maxAgeField(seconds: number, immutable: boolean): string {
+  return `public, max-age=${seconds}${immutable ? ", immutable" : ""}`;
 }
 
 function encodingsOf(precompressed: ServeFileOptions["precompressed"] = false): readonly Encoding[] {
   if (precompressed === true) return ENCODINGS;
   if (precompressed === false) return [];
-  return strings("precompressed", precompressed).map((name) => {
+  return precompressed.map((name) => {
     const encoding = ENCODINGS.find((encoding) => encoding.name === name);
     if (!encoding) throw new TypeError(`precompressed can be br, zstd and gzip, not ${JSON.stringify(name)}`);
     return encoding;
   });
-}
-
-function strings(name: string, list: readonly string[]): readonly string[] {
-  if (Array.isArray(list) && list.every((item) => typeof item === "string")) return list;
-  throw new TypeError(`${name} must be a list of strings`);
-}
-
-function parseField(line: string): [string, string] {
-  const colon = line.indexOf(":");
-  if (colon < 1) throw new TypeError(`a header must be "Name: value", not ${JSON.stringify(line)}`);
-  return checkField(line.slice(0, colon).trim(), line.slice(colon + 1).trim());
-}
-
-/** Both lists, without what the second gives anew of the first. */
-export function mergeFields(
-  first: readonly [string, string][],
-  second: readonly [string, string][],
-): readonly [string, string][] {
-  if (second.length === 0) return first;
-  const names = new Set(second.map(([name]) => name.toLowerCase()));
-  return [...first.filter(([name]) => !names.has(name.toLowerCase())), ...second];
-}
-
-const FRAMING = new Set(["content-length", "content-range", "transfer-encoding"]);
-
-/** Throws `TypeError` for what is no header field, or is not for the caller to set. */
-export function checkField(name: string, value: string): [string, string] {
-  if (FRAMING.has(name.toLowerCase())) throw new TypeError(`${name} is set by what is sent`);
-  new Headers([[name, value]]);
-  return [name, value];
 }

@@ -8,7 +8,7 @@ import { lastSeen, saw } from "./seen.ts";
 /** A request target, taken apart. */
 export interface Target {
   readonly kind: "target";
-  /** Its path as it came, with `urlRoot`. */
+  /** Its path as the client sent it, with `urlRoot`: what a redirect is relative to. */
   readonly path: string;
   /** The names below `urlRoot`, decoded once, each on its own: no encoded separator makes two names of one. */
   readonly names: readonly string[];
@@ -36,8 +36,8 @@ export function parseTarget(target: string, urlRoot: readonly string[] = []): Ta
   for (const part of parts) {
     const name = decode(part);
     if (name === undefined) return BAD_REQUEST;
-    // RFC 3986, 5.2.4; apt asks for /./Packages.
-    if (name !== ".") names.push(name);
+    // RFC 3986, 5.2.4; apt asks for /./Packages. An empty name is a doubled slash.
+    if (name !== "." && name !== "") names.push(name);
   }
   if (urlRoot.some((name, i) => names[i] !== name)) return NOT_FOUND;
   return { kind: "target", path: path || "/", names: names.slice(urlRoot.length), slash, query };
@@ -79,24 +79,29 @@ export interface Directory {
  *
  * The very file that was seen there less than a second ago is not looked up again (seen.ts).
  *
+ * `followSymlinks` gives up the last of it, for roots that are made of links: then symlinks lead anywhere, names alone
+ * still cannot.
+ *
  * What may not be read is not found: the answer tells nothing about what is outside.
  */
 export function openInside(
   root: string,
   names: readonly string[],
   dotfiles: boolean,
+  followSymlinks = false,
 ): InsideFile | Directory | Refusal {
   if (!names.every((name) => isPlain(name, dotfiles))) return NOT_FOUND;
   const path = join(root, ...names);
   const found = openFile(path);
   if (found.kind === "refusal") return found;
   try {
-    const known = found.kind === "file" ? lastSeen(root, path, found) : undefined;
+    // What was seen below a root whose links are followed may be anywhere.
+    const known = found.kind === "file" && !followSymlinks ? lastSeen(root, path, found) : undefined;
     const told = known ?? pathOf(found.fd);
     const real = told ?? pathOfSame(found.fd, path);
-    if (real !== undefined && (known !== undefined || isInside(real, root))) {
+    if (real !== undefined && (known !== undefined || followSymlinks || isInside(real, root))) {
       if (found.kind === "file") {
-        if (known === undefined && told !== undefined) saw(root, path, found, real);
+        if (known === undefined && told !== undefined && !followSymlinks) saw(root, path, found, real);
         return { ...found, real, names };
       }
       fs.closeSync(found.fd);

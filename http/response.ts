@@ -1,7 +1,8 @@
 import * as fs from "node:fs";
-import type { Answer, Asked, Fields } from "./answer.ts";
+import { type Answer, type Asked, REASONS } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "./file.ts";
+import { type Fields, valueOf } from "./headers.ts";
 import type { Rules } from "./options.ts";
 import { loadSmall } from "./small.ts";
 
@@ -47,7 +48,7 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
   const { status, headers, body } = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
   if (!isFileBody(body)) {
     if (bun && asked.method === "HEAD") addToHead(headers);
-    return new Response(body, { status, headers: toInit(headers) });
+    return new Response(body, initOf(status, headers));
   }
   const { rateLimit } = rules;
   const native = rateLimit === undefined ? nativeBody(body, headers, status, asked) : undefined;
@@ -56,15 +57,20 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
     fileStreams.set(stream, { body, rateLimit });
     fileStreamsMade++;
   }
-  return new Response(stream, { status, headers: toInit(headers) });
+  return new Response(stream, initOf(status, headers));
 }
 
 /** What Bun.serve sends with a GET and not with the same HEAD. */
 function addToHead(headers: Fields): void {
   headers["Date"] = new Date().toUTCString(); // an origin server must send it: RFC 9110, 6.6.1
   if ("ETag" in headers && Number(headers["Content-Length"]) > SMALL) {
-    headers["Content-Disposition"] ??= "inline";
+    showInline(headers);
   }
+}
+
+/** What Bun.serve has with a file where the caller has no word on it; and without the field it adds `filename=`. */
+function showInline(headers: Fields): void {
+  if (valueOf(headers, "Content-Disposition") === undefined) headers["Content-Disposition"] = "inline";
 }
 
 /**
@@ -87,8 +93,7 @@ function nativeBody(
     // that it has a part of gets it from the one that is open.
     if (!isStill(file) || (status === 206 && field("if-range"))) return undefined;
     fs.closeSync(file.fd);
-    // Without the field Bun adds `filename=`.
-    headers["Content-Disposition"] ??= "inline";
+    showInline(headers);
     return bun.file(file.real).slice(offset, status === 200 ? BEYOND : offset + count);
   }
   // Deno's goes on to the end of the file.
@@ -149,6 +154,10 @@ function openNative(
   }
   native.close();
   return undefined;
+}
+
+function initOf(status: number, headers: Fields): ResponseInit {
+  return { status, statusText: REASONS[status], headers: toInit(headers) };
 }
 
 function toInit(headers: Fields): HeadersInit {

@@ -87,7 +87,11 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
       return response;
     }
     const takeover = new Takeover(plan, response.body!, stream, told);
-    return new Response(takeover.toStream(), { status: response.status, headers: plan.headers });
+    return new Response(takeover.toStream(), {
+      status: response.status,
+      statusText: response.statusText,
+      headers: plan.headers,
+    });
   };
   return (request, info) => {
     const before = countFileStreams();
@@ -146,10 +150,20 @@ const known = new Map<string, Known>();
 /** How many are remembered. */
 const KNOWN = 1000;
 
+/** Where srvx has the second argument of Deno.serve's handlers: it calls its own with the request alone. */
+interface WithRuntime {
+  readonly runtime?: { readonly deno?: { readonly info?: Partial<Deno.ServeHandlerInfo> } };
+}
+
+function infoOf(request: Request, info: unknown): Partial<Deno.ServeHandlerInfo> {
+  return (info as Partial<Deno.ServeHandlerInfo>) ?? (request as WithRuntime).runtime?.deno?.info ?? {};
+}
+
 /** The connection that a request came on, where it is certain and speaks HTTP/1; otherwise why not. */
 function connectionOf(libc: Libc, request: Request, info: unknown, length: number): Connection | string {
-  const { remoteAddr } = (info ?? {}) as Partial<Deno.ServeHandlerInfo>;
-  if (remoteAddr?.transport !== "tcp") return "not a TCP connection";
+  const { remoteAddr } = infoOf(request, info);
+  if (remoteAddr === undefined) return "the handler was not given the connection's address";
+  if (remoteAddr.transport !== "tcp") return "not a TCP connection";
   const { hostname, port } = remoteAddr;
   const peer = `${hostname} ${port}`;
   const before = known.get(peer);

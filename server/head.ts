@@ -37,6 +37,28 @@ export function endOfHead(bytes: Uint8Array, start: number, looked: number, to: 
   return -1;
 }
 
+/**
+ * Whether a head that begins at `start` and has come up to `to` can still be one; what is before `looked` could. A TLS
+ * ClientHello, the banner of another protocol, a line that ends in LF alone (RFC 9112, 2.2, lets a server refuse it)
+ * never grow into a head, and their clients wait for an answer.
+ */
+export function canBecomeHead(bytes: Uint8Array, start: number, looked: number, to: number): boolean {
+  for (let at = Math.max(start, looked); at < to; at++) {
+    const afterCR = at > start && bytes[at - 1] === CR;
+    if ((bytes[at] === LF) !== afterCR || !isText(bytes[at])) return false;
+    if (bytes[at] === LF && bytes.indexOf(LF, start) === at) {
+      if (!REQUEST_LINE.test(textOf(bytes.subarray(start, at - 1)))) return false;
+    }
+  }
+  return true;
+}
+
+function isText(byte: number): boolean {
+  return byte >= 0x20 ? byte !== 0x7f : byte === LF || byte === CR || byte === TAB;
+}
+
+const TAB = 9;
+
 /** method SP request-target SP HTTP-version (RFC 9112, 3). */
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~\w-]+) ([\x21-\x7e\x80-\xff]+) HTTP\/(\d)\.(\d)$/;
 

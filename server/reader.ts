@@ -1,4 +1,4 @@
-import { endOfHead } from "./head.ts";
+import { canBecomeHead, endOfHead } from "./head.ts";
 import type { Wire } from "./wire.ts";
 
 /** Bytes of a request's head, as in Node.js. */
@@ -28,7 +28,7 @@ export class Reader {
    * The next request's head, valid until the next call; the status that says why there is none; undefined where the
    * client has ended its side.
    */
-  async head(): Promise<Uint8Array | 414 | 431 | undefined> {
+  async head(): Promise<Uint8Array | 400 | 414 | 431 | undefined> {
     for (let looked = this.#from;;) {
       const start = this.#from + this.#emptyLine();
       const end = endOfHead(this.#buffer, start, looked, this.#to);
@@ -36,6 +36,7 @@ export class Reader {
         this.#from = end;
         return this.#buffer.subarray(start, end);
       }
+      if (!canBecomeHead(this.#buffer, start, looked, this.#to)) return 400;
       if (this.waiting >= MAX_HEAD) return this.#buffer.subarray(start, this.#to).includes(LF) ? 431 : 414;
       this.#makeRoom();
       looked = this.#to;

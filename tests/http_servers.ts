@@ -59,10 +59,18 @@ export async function startNode(listener: NodeListener): Promise<Running> {
 const nodeHttp: Kind = {
   name: "node:http",
   start(subject, options = {}) {
-    if ("root" in subject) return startNode(serveStatic(subject.root, options));
-    return startNode((request, response) => sendFile(request, response, subject.file, options));
+    const here = nodeOptions(options);
+    if ("root" in subject) return startNode(serveStatic(subject.root, here));
+    return startNode((request, response) => sendFile(request, response, subject.file, here));
   },
 };
+
+/** The same options as serve-static has them: milliseconds, and a Cache-Control by default. */
+function nodeOptions({ maxAge, cacheControl, ...options }: Options): Options & { cacheControl?: string } {
+  const none = (maxAge === undefined && cacheControl === undefined && { cacheControl: false }) || {};
+  const ms = maxAge === undefined ? {} : { maxAge: maxAge * 1000 };
+  return { ...options, ...none, ...ms, ...(cacheControl === undefined ? {} : { cacheControl }) } as Options;
+}
 
 function fetchHandler(subject: Subject, options: Options = {}): (request: Request) => Promise<Response> {
   if ("file" in subject) return (request) => serveFile(request, subject.file, options);

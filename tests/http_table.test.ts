@@ -243,7 +243,8 @@ const TYPES: Record<string, string> = {
   "a.mp4": "video/mp4",
   "a.tar.gz": "application/gzip",
   "a.unheard-of": "application/octet-stream",
-  "README": "application/octet-stream",
+  "a.svgz": "image/svg+xml",
+  "README": "text/plain; charset=utf-8",
 };
 
 each("gives each file its type", async (place) => {
@@ -1145,13 +1146,11 @@ for (const urlRoot of ["static", "/static/"]) {
     assertEquals(String((await place.get("/static/")).body), "index");
     assertEquals(String((await place.get("/static/static/inner.txt")).body), "inner");
     const { status, headers } = await place.get("/static/sub?q=1");
-    assertEquals([status, headers.location], [301, "/static/sub/?q=1"]);
+    assertEquals([status, headers.location], [301, "sub/?q=1"]);
     for (const target of ["/10.bin", "/", "/sub/", "/staticx/10.bin", "/static10.bin", "/STATIC/10.bin"]) {
       assertEquals((await place.get(target)).status, 404, target);
     }
-    for (
-      const target of ["/static/../10.bin", "/static/../../secret.txt", "/static//10.bin", "//static/10.bin"]
-    ) {
+    for (const target of ["/static/../10.bin", "/static/../../secret.txt", "//10.bin"]) {
       const reply = await place.get(target);
       assert(reply.status === 404 && !reply.body.includes("SECRET"), target);
     }
@@ -1266,16 +1265,16 @@ each("redirects a directory to its slash, the query kept", async (place) => {
   place.add("a b%/index.html", "odd");
   fs.mkdirSync(place.path("bare"));
   const expected: Record<string, [number, string?]> = {
-    "/sub": [301, "/sub/"],
-    "/sub?": [301, "/sub/?"],
-    "/sub?a=/../b&c=%2f": [301, "/sub/?a=/../b&c=%2f"],
-    "/a%20b%25?x": [301, "/a%20b%25/?x"],
-    "/bare": [301, "/bare/"],
+    "/sub": [301, "sub/"],
+    "/sub?": [301, "sub/?"],
+    "/sub?a=/../b&c=%2f": [301, "sub/?a=/../b&c=%2f"],
+    "/a%20b%25?x": [301, "a%20b%25/?x"],
+    "/bare": [301, "bare/"],
     "/sub/": [200, undefined],
     "/bare/": [404, undefined],
-    "/10.bin/": [404, undefined],
+    "/10.bin/": [301, "../10.bin"],
     "/10.bin/x": [404, undefined],
-    "http://other.example/sub?q": [301, "/sub/?q"],
+    "http://other.example/sub?q": [301, "sub/?q"],
     "http://other.example/sub/": [200, undefined],
   };
   for (const [target, [status, location]] of Object.entries(expected)) {
@@ -1388,15 +1387,13 @@ const REFUSED: [Options, typeof TypeError | typeof RangeError][] = [
   [{ rateLimit: -1 }, RangeError],
   [{ rateLimit: NaN }, RangeError],
   [{ maxAge: -1 }, RangeError],
-  [{ maxAge: 1.5 }, RangeError],
-  [{ immutable: true }, TypeError],
   [{ cacheControl: "no-store", maxAge: 1 }, TypeError],
   [{ precompressed: ["lzma"] }, TypeError],
   [{ headers: ["no colon"] }, TypeError],
   [{ headers: ["X: a\r\nY: b"] }, TypeError],
   [{ headers: ["X Y: a"] }, TypeError],
   [{ headers: ["Content-Length: 1"] }, TypeError],
-  [{ index: "index.html" as unknown as string[] }, TypeError],
+  [{ index: 1 as unknown as string[] }, TypeError],
   [{ extensions: [1] as unknown as string[] }, TypeError],
 ];
 
@@ -1411,8 +1408,7 @@ for (const [options, error] of REFUSED) {
 // What must never come
 
 const MALFORMED = ["/%", "/%zz", "/%4", "/10.bin%", "/%00", "/10.bin%00", "/10.bin%00.txt", "/%ff", "/%c3"];
-MALFORMED.push("/%c0%ae%c0%ae/secret.txt", "/%c0%af", "/%ed%a0%80", "/%f4%90%80%80", `/${"a".repeat(300)}`);
-MALFORMED.push(`/${"%C3%A4".repeat(200)}`, "/dir/%", "/%/dir");
+MALFORMED.push("/%c0%ae%c0%ae/secret.txt", "/%c0%af", "/%ed%a0%80", "/%f4%90%80%80", "/dir/%", "/%/dir");
 
 for (const target of MALFORMED) {
   each(`answers ${target.length > 60 ? `${target.slice(0, 20)}…` : target} with 400`, async (place) => {
@@ -1463,17 +1459,11 @@ const REFUSED_ANYWHERE = [
   "/dir%2ffile.txt",
   "/dir%2Ffile.txt",
   "/dir%5cfile.txt",
-  "//10.bin",
-  "//dir/file.txt",
-];
-REFUSED_ANYWHERE.push(
-  "///10.bin",
-  "//",
   "/%2f10.bin",
   "/%2fetc/passwd",
   "//etc/passwd",
   "/file:///etc/passwd",
-);
+];
 REFUSED_ANYWHERE.push("/C:/secret.txt", "/~root/", "/10.bin;x", "/10.bin.", "/10.bin%20", "/10.bin::$DATA");
 
 for (const target of REFUSED_PATHS) {
@@ -1512,12 +1502,17 @@ each("never redirects to another host", async (place) => {
   targets.push("http://test//evil.example", "http://x@evil.example//evil.example", "/%09/evil.example");
   targets.push("//evil.example/%2e%2e", "/%0d%0aX:y/..//evil.example", "//evil.example?/..");
   for (const target of targets) {
-    const { status, headers } = await place.get(target);
+    const { status, headers: { location } } = await place.get(target);
+    if (location === undefined) {
+      assert(status === 404 || status === 400, `${target}: ${status}`);
+      continue;
+    }
+    const asked = target.startsWith("/") ? `http://test${target}` : target;
+    const { host, pathname } = new URL(location, asked);
+    assert(status === 301 && !/^[/\\]/.test(location), `${target}: ${location}`);
+    assertEquals(host, new URL(asked).host, `${target}: ${location}`);
     // Bun has cleaned the URL before the handler sees it.
-    const inside = (place.kind.name === "Bun.serve" || target.startsWith("/./")) &&
-      /^\/evil\.example\/(\?.*)?$/.test(headers.location ?? "");
-    const refused = (status === 404 || status === 400) && headers.location === undefined;
-    assert(inside || refused, `${target}: ${status} ${headers.location}`);
+    if (place.kind.name !== "Bun.serve") assertEquals(pathname, "/evil.example/", `${target}: ${location}`);
   }
 });
 
@@ -1548,7 +1543,7 @@ each("follows symlinks inside the root, and none out of it", async (place) => {
     if (target !== "/up/root/10.bin") assertEquals(reply.status, 404, target);
   }
   fs.symlinkSync("dir", place.path("link"));
-  assertEquals((await place.get("/link")).headers.location, "/link/");
+  assertEquals((await place.get("/link")).headers.location, "link/");
   assertEquals(String((await place.get("/link/file.txt")).body), "INSIDE");
   fs.mkdirSync(place.path("linked"));
   fs.symlinkSync("../../secret.txt", place.path("linked/index.html"));
@@ -2026,11 +2021,13 @@ test("serveStatic leaves what it does not have to the next", () =>
     assertEquals((await place.get("/10.bin", { Range: "bytes=10-" })).status, 416);
   }));
 
-test("serveStatic answers itself where fallthrough is false", () =>
+test("serveStatic tells the next what is wrong where fallthrough is false", () =>
   withNext(async (place) => {
-    for (const target of ["/missing", "/", "/10.bin/"]) {
-      assertEquals((await place.get(target)).status, 404, target);
+    for (const target of ["/missing", "/"]) {
+      assert(String((await place.get(target)).body).startsWith("ERROR NotFoundError: Not Found"), target);
     }
+    assertEquals(String((await place.get("/%")).body), "ERROR BadRequestError: Bad Request");
+    assertEquals((await place.get("/10.bin/")).status, 301);
     assertEquals((await ask(place.port, "/10.bin", { method: "DELETE" })).status, 405);
   }, { fallthrough: false }));
 
@@ -2050,8 +2047,8 @@ test("serveStatic redirects below the path where it is mounted", () =>
       fs.mkdirSync(place.path("dir"));
       assertWhole(await place.get("/mount/10.bin"), CONTENT.get(10)!);
       const { status, headers } = await place.get("/mount/dir?q");
-      assertEquals([status, headers.location], [301, "/mount/dir/?q"]);
-      assert(!(await place.get("//mount/dir")).headers.location?.startsWith("//"));
+      assertEquals([status, headers.location], [301, "dir/?q"]);
+      assertEquals((await place.get("//mount/dir")).headers.location, "../../mount/dir/");
     },
     {},
     (url) => ({ url: url.replace(/^\/?\/mount/, ""), originalUrl: url }),

@@ -154,16 +154,16 @@ test("serve sends index.html for a directory, and redirects to its slash", () =>
       "/": [200, undefined],
       "/?q": [200, undefined],
       "/sub/": [200, undefined],
-      "/sub": [301, "/sub/"],
-      "/sub?a=/../b&c=%2f": [301, "/sub/?a=/../b&c=%2f"],
-      "/a%20b%25": [301, "/a%20b%25/"],
+      "/sub": [301, "sub/"],
+      "/sub?a=/../b&c=%2f": [301, "sub/?a=/../b&c=%2f"],
+      "/a%20b%25": [301, "a%20b%25/"],
       "/a%20b%25/": [200, undefined],
-      "/bare": [301, "/bare/"],
+      "/bare": [301, "bare/"],
       "/bare/": [200, undefined],
       "/nested/": [200, undefined],
-      "/index.html/": [404, undefined],
+      "/index.html/": [301, "../index.html"],
       "/sub/index.html/x": [404, undefined],
-      "http://other.example/sub?q": [301, "/sub/?q"],
+      "http://other.example/sub?q": [301, "sub/?q"],
       "http://other.example": [200, undefined],
     };
     for (const [target, expected] of Object.entries(replies)) {
@@ -186,8 +186,8 @@ test("serve refuses what is malformed, missing or not GET, in one plain line", (
       ["GET", "/%ff", 400],
       ["GET", "/%c0%ae%c0%ae/secret.txt", 400],
       ["GET", "/%ed%a0%80", 400],
-      ["GET", `/${"a".repeat(300)}`, 400],
-      ["GET", `/${"a/".repeat(3000)}`, 400],
+      ["GET", `/${"a".repeat(300)}`, 404],
+      ["GET", `/${"a/".repeat(3000)}`, 404],
       ["POST", "/", 405],
       ["PUT", "/index.html", 405],
       ["DELETE", "/index.html", 405],
@@ -256,8 +256,8 @@ test("serve never redirects to another host", () =>
     targets.push("http://test//evil.example", "http://x@evil.example//evil.example");
     for (const target of targets) {
       const { status, headers } = await ask(port, target);
-      const inside = target.startsWith("/./") && headers.location === "/evil.example/";
-      assert(inside || (status === 404 && headers.location === undefined), `${target}: ${headers.location}`);
+      if (status === 404) assertEquals(headers.location, undefined);
+      else assert(/^(\.\.\/)*evil\.example\/$/.test(headers.location), `${target}: ${headers.location}`);
     }
   }));
 
@@ -290,7 +290,7 @@ test("serve follows symlinks inside the root, and none out of it", () =>
     fs.symlinkSync("../../secret.txt", site.path("linked/index.html"));
     assert(!String((await ask(port, "/linked/")).body).includes("index.html"));
     fs.symlinkSync("dir", site.path("link"));
-    assertEquals((await ask(port, "/link")).headers.location, "/link/");
+    assertEquals((await ask(port, "/link")).headers.location, "link/");
     assertEquals((await ask(port, "/link/file.txt")).status, 200);
   }));
 

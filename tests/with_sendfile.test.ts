@@ -1028,7 +1028,7 @@ test("a plain Request without a server gets the response as it is", () =>
     const response = await handle(new Request("http://localhost/"));
     assertEquals(response.headers.get("connection"), null);
     assertSame(Buffer.from(await response.arrayBuffer()), LARGE, "the file");
-    assertEquals(ways, isBun ? [] : [native("not a TCP connection")]);
+    assertEquals(ways, isBun ? [] : [native("the handler was not given the connection's address")]);
   }));
 
 test("an information of any other shape is no connection", () =>

@@ -1,0 +1,54 @@
+import type { Target } from "./paths.ts";
+
+/**
+ * The relative reference from a request's own path to the same path with single slashes, and with a slash at its end
+ * or without. It cannot lead to another host, and stays right behind a proxy that takes a prefix off the path.
+ *
+ * Source: RFC 3986, 4.2 and 5.2; RFC 9110, 10.2.2.
+ */
+export function locationOf({ path, query }: Pick<Target, "path" | "query">, slash: boolean): string {
+  const directories = path.split("/").slice(1).filter((segment) => !isDot(segment));
+  const last = isDot(path.slice(path.lastIndexOf("/") + 1)) ? "" : directories.pop() ?? "";
+  const names = [...directories, last].filter((name) => name !== "");
+  const tail = slash ? "" : names.pop() ?? "";
+  let common = 0;
+  while (common < directories.length && directories[common] === names[common]) common++;
+  const up = "../".repeat(directories.length - common);
+  const down = names.slice(common).map((name) => `${name}/`).join("");
+  const reference = `${up}${down}${tail}` || "./";
+  // "a:b/" alone would be an address of the scheme "a".
+  const start = reference.split("/", 1)[0].includes(":") ? "./" : "";
+  return toAscii(`${start}${reference}${query}`);
+}
+
+/** Whether a segment stands for the directory that it is in; clients resolve `%2e` as well (URL standard, 4.1). */
+function isDot(segment: string): boolean {
+  return segment === "." || segment.toLowerCase() === "%2e";
+}
+
+const utf8 = new TextEncoder();
+const strict = new TextDecoder("utf-8", { fatal: true });
+
+/** A reference in the characters that one may have (RFC 3986, 2): others are percent-encoded, as UTF-8. */
+function toAscii(reference: string): string {
+  const text = decodeBytes(reference);
+  return text.replace(
+    /[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+/g,
+    (part) => Array.from(utf8.encode(part), percent).join(""),
+  );
+}
+
+function percent(byte: number): string {
+  return `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+}
+
+/** node:http gives a target's bytes as Latin-1: those that are UTF-8 as what they mean. */
+function decodeBytes(text: string): string {
+  // deno-lint-ignore no-control-regex
+  if (!/[\x80-\xff]/.test(text) || /[^\x00-\xff]/.test(text)) return text;
+  try {
+    return strict.decode(Uint8Array.from(text, (character) => character.charCodeAt(0)));
+  } catch {
+    return text;
+  }
+}

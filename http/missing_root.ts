@@ -1,0 +1,24 @@
+import { resolve } from "@std/path";
+import * as fs from "node:fs";
+
+/** Roots that were looked at. */
+const seen = new Set<string>();
+
+/** Roots remembered: an application may make them of its users' names. */
+const MOST = 1000;
+
+/**
+ * Says on the console, once for each root, that `root` is not there: otherwise nothing tells a wrong path from a
+ * missing file. It is no error to throw, as a build may make the directory later.
+ */
+export function warnOfMissingRoot(root: string): void {
+  if (seen.has(root)) return;
+  if (seen.size >= MOST) seen.clear();
+  seen.add(root);
+  try {
+    if (fs.statSync(root, { throwIfNoEntry: false })) return;
+  } catch {
+    return; // it may not be looked at, which is another matter
+  }
+  console.error(`the root is not there, so that every request below it is 404: ${resolve(root)}`);
+}

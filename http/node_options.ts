@@ -1,0 +1,226 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Stats } from "node:fs";
+import {
+  BOOLEAN,
+  checkOptions,
+  either,
+  FALSE,
+  FUNCTION,
+  NUMBER,
+  OBJECT,
+  oneOf,
+  type OptionTypes,
+  STRING,
+  STRINGS,
+} from "./check_options.ts";
+import { checkField } from "./headers.ts";
+import {
+  addDirectory,
+  type DirectoryRules,
+  type FileInfo,
+  fileRulesOf,
+  maxAgeField,
+  type Rules,
+  type ServeDirectoryOptions,
+  type ServeFileOptions,
+  SHARED_DIRECTORY_TYPES,
+  SHARED_TYPES,
+} from "./options.ts";
+import type { Sent } from "./transmit.ts";
+
+/** What names that start with a dot get: the file, 403, or 404 as if there was none (`.well-known` excepted). */
+export type Dotfiles = "allow" | "deny" | "ignore";
+
+/** Header fields by their names; a list is several fields of one name. */
+export type HeaderObject = Readonly<Record<string, string | readonly string[]>>;
+
+/** Options of {@link sendFile}: those of Express's `res.sendFile`, by their names and in their units, and more. */
+export interface SendFileOptions extends Pick<ServeFileOptions, "immutable" | "precompressed" | "rateLimit"> {
+  /**
+   * How long caches may keep the file, in MILLISECONDS, or as a text with its unit: "1d", "2 hours". `./http` takes
+   * seconds. A year at most. @default 0
+   */
+  maxAge?: number | string;
+  /** Send `Cache-Control: public, max-age=…`; a text is sent as it is. @default true */
+  cacheControl?: boolean | string;
+  /** Send an ETag. @default true */
+  etag?: boolean;
+  /** Send Last-Modified. @default true */
+  lastModified?: boolean;
+  /** Send parts of files, and Accept-Ranges. @default true */
+  acceptRanges?: boolean;
+  /** What names that start with a dot get, below `root`. @default "ignore" */
+  dotfiles?: Dotfiles;
+  /** The directory that `path` is below: then it may come from a client. @default none: `path` is trusted */
+  root?: string;
+  /**
+   * More header fields: an object, `"Name: value"` lines for every response, or what a function gives for a file; as
+   * those of `./http`. @default none
+   */
+  headers?:
+    | readonly string[]
+    | HeaderObject
+    | ((path: string, stat: FileInfo) => HeadersInit);
+}
+
+/** Options of {@link serveStatic}: those of `serve-static`, by their names and in their units, and more. */
+export interface ServeStaticOptions
+  extends
+    Omit<SendFileOptions, "root">,
+    Omit<ServeDirectoryOptions, keyof ServeFileOptions | "index" | "extensions"> {
+  /**
+   * Call `next()` for what is not there: a path that leads to nothing, a method that files do not have. Otherwise
+   * `next(error)` gets what is wrong, with `error.status`; where there is no `next` the client does. @default true
+   */
+  fallthrough?: boolean;
+  /** Redirect to a directory's path with a slash at its end, and to single slashes. @default true */
+  redirect?: boolean;
+  /** Index files, tried in order; false: none. @default "index.html" */
+  index?: false | string | readonly string[];
+  /** Endings without dot that are tried where no file has the very name. @default false */
+  extensions?: false | string | readonly string[];
+  /** Sets header fields of a response with a file, before its head is made. @default none */
+  setHeaders?: (response: ServerResponse, path: string, stat: Stats) => void;
+  /** Told what came of each response that was given here. @default none */
+  onSent?: (sent: Sent, request: IncomingMessage) => void;
+}
+
+const FILE_TYPES: OptionTypes = {
+  ...SHARED_TYPES,
+  maxAge: either(NUMBER, STRING),
+  maxage: either(NUMBER, STRING),
+  cacheControl: either(BOOLEAN, STRING),
+  etag: BOOLEAN,
+  lastModified: BOOLEAN,
+  acceptRanges: BOOLEAN,
+  dotfiles: oneOf("allow", "deny", "ignore"),
+  headers: either(STRINGS, OBJECT, FUNCTION),
+};
+
+const SEND_TYPES: OptionTypes = { ...FILE_TYPES, root: STRING };
+
+const STATIC_TYPES: OptionTypes = {
+  ...FILE_TYPES,
+  ...SHARED_DIRECTORY_TYPES,
+  fallthrough: BOOLEAN,
+  redirect: BOOLEAN,
+  index: either(FALSE, STRING, STRINGS),
+  extensions: either(FALSE, STRING, STRINGS),
+  setHeaders: FUNCTION,
+  onSent: FUNCTION,
+};
+
+const sendRules = new WeakMap<SendFileOptions, DirectoryRules>();
+
+/** Checks options of `sendFile` and brings them into their form, once for each object; throws as `rulesOf`. */
+export function sendRulesOf(options: SendFileOptions): DirectoryRules {
+  let rules = options && sendRules.get(options);
+  if (!rules) {
+    checkOptions(options, SEND_TYPES);
+    const directory = addDirectory(rulesOf(options), { showIndex: false });
+    sendRules.set(options, rules = { ...directory, ...dotfilesOf(options), redirect: false });
+  }
+  return rules;
+}
+
+/** As {@link sendRulesOf}, for `serveStatic`. */
+export function staticRulesOf(options: ServeStaticOptions): DirectoryRules {
+  checkOptions(options, STATIC_TYPES);
+  const { index, extensions = false, redirect = true, showDotfiles } = options;
+  const { urlRoot, showDirListing, showIndex, enableCors, cleanUrls, followSymlinks, spa } = options;
+  const directory = addDirectory(rulesOf(options), {
+    urlRoot,
+    showDirListing,
+    showIndex,
+    enableCors,
+    cleanUrls,
+    followSymlinks,
+    spa,
+    index: index === undefined ? undefined : listOf(index),
+    extensions: listOf(extensions),
+  });
+  return { ...directory, ...dotfilesOf(options, showDotfiles), redirect };
+}
+
+function listOf(names: false | string | readonly string[]): readonly string[] {
+  if (names === false) return [];
+  return typeof names === "string" ? [names] : names;
+}
+
+function dotfilesOf(
+  { dotfiles }: SendFileOptions,
+  shown = false,
+): Pick<DirectoryRules, "dotfiles" | "deny"> {
+  if (dotfiles !== undefined && shown) throw new TypeError("dotfiles stands alone, without showDotfiles");
+  return { dotfiles: shown || dotfiles === "allow", deny: dotfiles === "deny" };
+}
+
+function rulesOf(options: SendFileOptions): Rules {
+  const { headers, etag = true, lastModified = true, acceptRanges = true } = options;
+  const lines = isObject(headers) ? undefined : headers;
+  const rules = fileRulesOf({ ...options, headers: lines }, cacheControlOf(options));
+  const fields = isObject(headers)
+    ? Object.entries(headers).flatMap(([name, values]) =>
+      [values].flat().map((value) => checkField(name, String(value)))
+    )
+    : rules.fields;
+  return { ...rules, fields, etag, lastModified, ranges: acceptRanges };
+}
+
+function isObject(headers: SendFileOptions["headers"]): headers is HeaderObject {
+  return typeof headers === "object" && !Array.isArray(headers);
+}
+
+/** `maxage` is the older name, which serve-static still takes. */
+function cacheControlOf(options: SendFileOptions & { maxage?: number | string }): string | undefined {
+  const { cacheControl = true, maxage, maxAge = maxage, immutable = false } = options;
+  if (cacheControl === false) return undefined;
+  if (typeof cacheControl === "string") {
+    if (maxAge !== undefined || immutable) {
+      throw new TypeError("cacheControl as a text stands alone, without maxAge and immutable");
+    }
+    return checkField("Cache-Control", cacheControl)[1];
+  }
+  return maxAgeField(secondsOf(maxAge ?? 0), immutable);
+}
+
+/** Seconds in a year: as good as for ever (RFC 2616, 14.21), and what serve-static makes of more. */
+const YEAR = 365 * 24 * 3600;
+
+function secondsOf(maxAge: number | string): number {
+  const ms = typeof maxAge === "number" ? maxAge : milliseconds(maxAge);
+  if (Number.isNaN(ms) || ms < 0) {
+    throw new RangeError(
+      `maxAge must be milliseconds, or a text such as "1d", not ${JSON.stringify(maxAge)}`,
+    );
+  }
+  return Math.min(Math.floor(ms / 1000), YEAR);
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 24 * 3_600_000,
+  w: 7 * 24 * 3_600_000,
+  y: 365.25 * 24 * 3_600_000,
+};
+
+/** The units' longer names, as the package `ms` has them, which serve-static asks. */
+const NAMES: readonly [RegExp, string][] = [
+  [/^(|milliseconds?|msecs?|ms)$/, "ms"],
+  [/^(seconds?|secs?|s)$/, "s"],
+  [/^(minutes?|mins?|m)$/, "m"],
+  [/^(hours?|hrs?|h)$/, "h"],
+  [/^(days?|d)$/, "d"],
+  [/^(weeks?|w)$/, "w"],
+  [/^(years?|yrs?|y)$/, "y"],
+];
+
+/** `1d`, `2.5 hrs`, `1000`; NaN for anything else. */
+function milliseconds(text: string): number {
+  const [, digits, name] = /^(\d*\.?\d+) *([a-z]*)$/i.exec(text) ?? [];
+  const unit = NAMES.find(([pattern]) => pattern.test(name?.toLowerCase() ?? "?"))?.[1];
+  return unit === undefined ? NaN : Number(digits) * UNITS[unit];
+}
