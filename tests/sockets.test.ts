@@ -17,6 +17,8 @@ import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { isBun, test } from "./harness.ts";
 import { descriptor, type Kind, kinds, nodeAccepted, nodeHttp, type Pair, raw } from "./pairs.ts";
 
+const ways = [true, false];
+
 /** What precedes the body on a node:http socket. */
 function body(kind: Kind, received: Uint8Array): Uint8Array {
   if (kind !== nodeHttp) return received;
@@ -203,6 +205,40 @@ test("the runtime closes its socket in the middle: the transfer ends, and leaves
   }
 });
 
+test("the runtime closes its socket while the peer reads nothing: the transfer ends all the same", async () => {
+  using file = testFile(bytes(16 * 1024 * 1024));
+  const owners = kinds.filter((kind) => kind !== descriptor);
+  await Promise.all(
+    owners.flatMap((kind) => ways.map((zeroCopy) => closedInTheMiddle(kind, zeroCopy, file.path))),
+  );
+});
+
+async function closedInTheMiddle(kind: Kind, zeroCopy: boolean, path: string): Promise<void> {
+  const pair = await kind.open({ small: kind.native });
+  try {
+    const outcome = sendfile(pair.socket, path, { zeroCopy }).catch((error) => error);
+    await pair.peer.atLeast(1000);
+    pair.peer.socket.pause();
+    closeHere(pair);
+    const error = await Promise.race([outcome, after(10_000)]);
+    assert(error instanceof ConnectionClosedError, `${kind.name}, ${zeroCopy}: ${error}`);
+  } finally {
+    pair.close();
+  }
+}
+
+/** Closes the socket under test as its owner would, and leaves the peer as it is. */
+function closeHere(pair: Pair): void {
+  const { destroy, terminate } = pair.socket as unknown as Record<string, (() => void) | undefined>;
+  const close = destroy ?? terminate;
+  if (close) close.call(pair.socket);
+  else pair.end();
+}
+
+function after(ms: number): Promise<string> {
+  return new Promise((resolve) => setTimeout(() => resolve(`nothing after ${ms} ms`), ms));
+}
+
 test("a descriptor that was closed and handed out again gets no byte of another's file", async () => {
   using file = testFile(bytes(16 * 1024 * 1024));
   for (let round = 0; round < 20; round++) {
@@ -225,6 +261,46 @@ test("a descriptor that was closed and handed out again gets no byte of another'
       stranger.close();
     }
   }
+});
+
+test("a closed socket never leads to the connection that has its descriptor's number now", async () => {
+  using file = testFile(DATA);
+  const server = net.createServer();
+  let received = 0;
+  const strangers: net.Socket[] = [];
+  const met = (socket: net.Socket) => strangers.push(socket.on("data", (data) => received += data.length));
+  server.on("connection", met);
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as net.AddressInfo;
+  for (const kind of kinds.filter((kind) => kind.native && kind !== descriptor && kind !== nodeHttp)) {
+    const pair = await kind.open();
+    try {
+      await sendfile(pair.socket, file.path, { count: 10 });
+      const before = descriptors();
+      closeHere(pair);
+      await until("its descriptor is closed", () => descriptors().length < before.length);
+      const left = new Set(descriptors());
+      const numbers = before.filter((text) => !left.has(text)).map((text) => `${text.split(" ")[0]} `);
+      for (let i = 0; i < 20; i++) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        met(net.connect(port, "127.0.0.1", resolve));
+        await promise;
+      }
+      await until("all are accepted", () => strangers.length === 40);
+      const now = descriptors();
+      assert(numbers.every((number) => now.some((text) => text.startsWith(number))), `${numbers}: ${now}`);
+      const error = await assertRejects(() => sendfile(pair.socket, file.path), ConnectionClosedError);
+      assertEquals(error.sent, 0, kind.name);
+      await Promise.all(strangers.map((socket) => new Promise((done) => socket.write("!", done))));
+      await until("each has its own byte", () => received >= strangers.length);
+      assertEquals(received, strangers.length, `${kind.name}: a stranger got more`);
+      received = 0;
+    } finally {
+      pair.close();
+      strangers.splice(0).forEach((socket) => socket.destroy());
+    }
+  }
+  server.close();
 });
 
 test("a client that connects from the same process is told apart from the server's end", async () => {

@@ -1,5 +1,6 @@
 /** What can happen to a transfer on its way. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import * as fs from "node:fs";
 import { ConnectionClosedError, createSendfileCallable, sendfile, sendfileStats } from "../mod.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
@@ -9,6 +10,11 @@ import { faulty } from "./faults.ts";
 import { replaceLibc } from "../ffi/load.ts";
 import { test } from "./harness.ts";
 import { kinds, nodeAccepted, raw } from "./pairs.ts";
+
+const MIB = 1024 * 1024;
+
+/** asm-generic/fcntl.h */
+const O_CLOEXEC = 0o2000000;
 
 const ways = [true, false];
 const named = (zeroCopy: boolean) => zeroCopy ? "sendfile" : "copy";
@@ -161,6 +167,60 @@ for (const zeroCopy of ways) {
       pair.close();
     }
   });
+}
+
+test("no call asks for more than 4 MiB: one fast peer must not hold the thread", async () => {
+  const content = bytes(10 * MIB + 1);
+  using file = testFile(content);
+  const pair = await raw.open();
+  const counts: number[] = [];
+  const libc = faulty({});
+  const { sendfile: real } = libc;
+  libc.sendfile = (out, file, offset, count) => {
+    counts.push(count);
+    return real(out, file, offset, count);
+  };
+  try {
+    replaceLibc(libc);
+    const all = pair.peer.all();
+    assertEquals(await sendfile(pair.socket, file.file), content.length);
+    pair.end();
+    assertBytes(await all, content);
+    assert(counts.length > 0 && counts.every((count) => count <= 4 * MIB), JSON.stringify(counts));
+  } finally {
+    replaceLibc(undefined);
+    pair.close();
+  }
+});
+
+test("what a transfer opens for its wait is closed in a child process", async () => {
+  using file = testFile(bytes(16 * MIB));
+  const pair = await raw.open({ small: true });
+  const fd = fs.openSync(file.path, "r");
+  const before = new Set(descriptors());
+  const stop = new AbortController();
+  const { waits } = sendfileStats();
+  const sending = sendfile(pair.socket, fd, { signal: stop.signal });
+  try {
+    await until("the transfer waits", () => sendfileStats().waits > waits);
+    const opened = descriptors().filter((text) => !before.has(text));
+    for (const part of ["socket:", "eventpoll", "eventfd", file.path]) {
+      assert(opened.some((text) => text.includes(part)), `no ${part} in ${opened}`);
+    }
+    const inherited = opened.filter((text) => !closesOnExec(Number(text.split(" ")[0])));
+    assertEquals(inherited, []);
+  } finally {
+    stop.abort();
+    await assertRejects(() => sending);
+    fs.closeSync(fd);
+    pair.close();
+  }
+});
+
+/** By /proc: what a runtime's own spawn closes beside it depends on the runtime. */
+function closesOnExec(fd: number): boolean {
+  const info = fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8");
+  return (parseInt(/^flags:\s*(\d+)/m.exec(info)![1], 8) & O_CLOEXEC) !== 0;
 }
 
 test("EINTR is tried again, and EAGAIN with nothing sent waits", async () => {

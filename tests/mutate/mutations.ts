@@ -1,5 +1,7 @@
 import type { Mutation } from "./mutation.ts";
 import { FFI } from "./mutations/ffi.ts";
+import { SOCKETS } from "./mutations/sockets.ts";
+import { TRANSFER } from "./mutations/transfer.ts";
 
 /** All that is tried. */
-export const MUTATIONS: readonly Mutation[] = [...FFI];
+export const MUTATIONS: readonly Mutation[] = [...FFI, ...TRANSFER, ...SOCKETS];
