@@ -1,7 +1,8 @@
 import type { Mutation } from "./mutation.ts";
 import { FFI } from "./mutations/ffi.ts";
+import { HANDOFF } from "./mutations/handoff.ts";
 import { SOCKETS } from "./mutations/sockets.ts";
 import { TRANSFER } from "./mutations/transfer.ts";
 
 /** All that is tried. */
-export const MUTATIONS: readonly Mutation[] = [...FFI, ...TRANSFER, ...SOCKETS];
+export const MUTATIONS: readonly Mutation[] = [...FFI, ...TRANSFER, ...SOCKETS, ...HANDOFF];
