@@ -72,6 +72,21 @@ test("both directions of one descriptor, and two waiters of one direction, are t
   assertEquals(waiting(), 0);
 });
 
+test("a wait that is aborted alone leaves neither a waiter nor a descriptor", async () => {
+  using pair = socketPair();
+  fill(pair.here);
+  const before = descriptors().length;
+  for (let i = 0; i < 3; i++) {
+    const stop = new AbortController();
+    const aborted = writable(pair.here, { signal: stop.signal });
+    assertEquals(waiting(), 1);
+    stop.abort(new Error("enough"));
+    await assertRejects(() => aborted, Error, "enough");
+    assertEquals(waiting(), 0);
+  }
+  await until("epoll and eventfd are closed", () => descriptors().length <= before);
+});
+
 test("a wait that is aborted rejects with the reason and is taken back at once; the other goes on", async () => {
   using pair = socketPair();
   fill(pair.here);

@@ -12,10 +12,20 @@ import {
   whyNotSendfile,
 } from "../mod.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "./data.ts";
+import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { isBun, test } from "./harness.ts";
-import { descriptor, type Kind, kinds, nodeAccepted, nodeHttp, type Pair, raw } from "./pairs.ts";
+import {
+  descriptor,
+  type Kind,
+  kinds,
+  nodeAccepted,
+  nodeConnected,
+  nodeHttp,
+  type Pair,
+  raw,
+} from "./pairs.ts";
 
 const ways = [true, false];
 
@@ -105,17 +115,49 @@ test("two transfers on one socket run one after the other", async () => {
 
 test("a transfer that fails lets the next one on its socket begin", async () => {
   using file = testFile(DATA);
-  const pair = await raw.open();
-  try {
-    const all = pair.peer.all();
-    const failing = sendfile(pair.socket, "/nonexistent");
-    const next = sendfile(pair.socket, file.file);
-    await assertRejects(() => failing);
-    assertEquals(await next, DATA.length);
-    pair.end();
-    assertBytes(await all, DATA);
-  } finally {
-    pair.close();
+  for (const kind of kinds.filter((kind) => kind !== nodeHttp)) {
+    const pair = await kind.open();
+    try {
+      const all = pair.peer.all();
+      const atOnce = sendfile(pair.socket, "/nonexistent");
+      const later = sendfile(pair.socket, file.path, { rateLimit: 100_000, onProgress: failAt(20_000) });
+      const next = sendfile(pair.socket, file.path);
+      await assertRejects(() => atOnce);
+      await assertRejects(() => later, Error, "after 20000");
+      assertEquals(await next, DATA.length);
+      pair.end();
+      assertBytes(await all, concat(DATA.subarray(0, 20_000), DATA));
+    } finally {
+      pair.close();
+    }
+  }
+});
+
+function failAt(bytes: number): (sent: number) => void {
+  return (sent) => {
+    if (sent >= bytes) throw new Error(`after ${sent}`);
+  };
+}
+
+test("node:net: several writes that wait go before a transfer, and others behind it", async () => {
+  using file = testFile(DATA);
+  const parts = [4_000_000, 10, 300_000, 20].map((length, i) => bytes(length, 40 + i));
+  for (const zeroCopy of [true, false]) {
+    for (const kind of [nodeAccepted, nodeConnected]) {
+      const pair = await kind.open();
+      const socket = pair.socket as net.Socket;
+      try {
+        const [first, second, third, last] = parts;
+        for (const part of [first, second, third]) socket.write(part); // the peer does not read yet
+        const sending = sendfile(socket, file.path, { zeroCopy });
+        socket.write(last.subarray(0, 10));
+        socket.end(last.subarray(10));
+        assertBytes(await pair.peer.all(), concat(first, second, third, DATA, last));
+        assertEquals(await sending, DATA.length);
+      } finally {
+        pair.close();
+      }
+    }
   }
 });
 
@@ -263,44 +305,138 @@ test("a descriptor that was closed and handed out again gets no byte of another'
   }
 });
 
-test("a closed socket never leads to the connection that has its descriptor's number now", async () => {
-  using file = testFile(DATA);
-  const server = net.createServer();
-  let received = 0;
-  const strangers: net.Socket[] = [];
-  const met = (socket: net.Socket) => strangers.push(socket.on("data", (data) => received += data.length));
-  server.on("connection", met);
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-  const { port } = server.address() as net.AddressInfo;
-  for (const kind of kinds.filter((kind) => kind.native && kind !== descriptor && kind !== nodeHttp)) {
-    const pair = await kind.open();
-    try {
-      await sendfile(pair.socket, file.path, { count: 10 });
-      const before = descriptors();
-      closeHere(pair);
-      await until("its descriptor is closed", () => descriptors().length < before.length);
-      const left = new Set(descriptors());
-      const numbers = before.filter((text) => !left.has(text)).map((text) => `${text.split(" ")[0]} `);
-      for (let i = 0; i < 20; i++) {
-        const { promise, resolve } = Promise.withResolvers<void>();
-        met(net.connect(port, "127.0.0.1", resolve));
-        await promise;
+for (const underWay of [false, true]) {
+  const when = underWay ? ", in the middle of a transfer" : "";
+  test(`a closed socket never leads to the connection that has its descriptor's number now${when}`, async () => {
+    using file = testFile(DATA);
+    const strangers = await Strangers.listen();
+    for (const kind of kinds.filter((kind) => kind.native && kind !== descriptor && kind !== nodeHttp)) {
+      const pair = await kind.open();
+      try {
+        let sent = 0;
+        const sending = underWay
+          ? sendfile(pair.socket, file.path, { rateLimit: 10_000, onProgress: (bytes) => sent = bytes })
+          : sendfile(pair.socket, file.path, { count: 1000, onProgress: (bytes) => sent = bytes });
+        const outcome = sending.catch((error) => error);
+        await until("something was sent", () => sent > 0);
+        await strangers.take(() => closeHere(pair));
+        const error = await (underWay ? outcome : assertRejects(() => sendfile(pair.socket, file.path)));
+        assert(error instanceof ConnectionClosedError, `${kind.name}: ${error}`);
+        await strangers.assertUntouched(kind.name);
+      } finally {
+        pair.close();
+        strangers.leave();
       }
-      await until("all are accepted", () => strangers.length === 40);
-      const now = descriptors();
-      assert(numbers.every((number) => now.some((text) => text.startsWith(number))), `${numbers}: ${now}`);
-      const error = await assertRejects(() => sendfile(pair.socket, file.path), ConnectionClosedError);
-      assertEquals(error.sent, 0, kind.name);
-      await Promise.all(strangers.map((socket) => new Promise((done) => socket.write("!", done))));
-      await until("each has its own byte", () => received >= strangers.length);
-      assertEquals(received, strangers.length, `${kind.name}: a stranger got more`);
-      received = 0;
-    } finally {
-      pair.close();
-      strangers.splice(0).forEach((socket) => socket.destroy());
     }
+    strangers.close();
+  });
+}
+
+/** Connections that get the numbers of descriptors that others have closed. */
+class Strangers {
+  readonly #server: net.Server;
+  #sockets: net.Socket[] = [];
+  #received = 0;
+
+  constructor(server: net.Server) {
+    this.#server = server.on("connection", (socket) => this.#meet(socket));
   }
-  server.close();
+
+  static async listen(): Promise<Strangers> {
+    const server = net.createServer();
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    return new Strangers(server);
+  }
+
+  #meet(socket: net.Socket): void {
+    this.#sockets.push(socket.on("data", (data) => this.#received += data.length));
+  }
+
+  /** Connects until all numbers are taken that `close` has made free. */
+  async take(close: () => void): Promise<void> {
+    const before = descriptors();
+    close();
+    await until("a descriptor is closed", () => descriptors().length < before.length);
+    const left = new Set(descriptors());
+    const numbers = before.filter((text) => !left.has(text)).map((text) => `${text.split(" ")[0]} `);
+    const { port } = this.#server.address() as net.AddressInfo;
+    for (let i = 0; i < 20; i++) {
+      await new Promise<void>((done) => this.#meet(net.connect(port, "127.0.0.1", done)));
+    }
+    await until("all are accepted", () => this.#sockets.length === 40);
+    const now = descriptors();
+    assert(numbers.every((number) => now.some((text) => text.startsWith(number))), `${numbers}: ${now}`);
+  }
+
+  /** That each receives what the other end of its connection sends, and nothing else. */
+  async assertUntouched(name: string): Promise<void> {
+    await Promise.all(this.#sockets.map((socket) => new Promise((done) => socket.write("!", done))));
+    await until("each has its own byte", () => this.#received >= this.#sockets.length);
+    assertEquals(this.#received, this.#sockets.length, `${name}: a stranger has received more`);
+  }
+
+  leave(): void {
+    this.#sockets.forEach((socket) => socket.destroy());
+    this.#sockets = [];
+    this.#received = 0;
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+}
+
+test("connections are found by both addresses and both ports", async () => {
+  const libc = loadLibc() as Libc;
+  const servers = await Promise.all([0, 0].map(async () => {
+    const accepted: net.Socket[] = [];
+    const server = net.createServer((socket) => accepted.push(socket));
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    return { server, accepted, port: (server.address() as net.AddressInfo).port };
+  }));
+  const connect = (port: number, localAddress: string, localPort?: number) =>
+    new Promise<net.Socket>((resolve, reject) => {
+      const socket = net.connect({ port, host: "127.0.0.1", localAddress, localPort });
+      socket.once("connect", () => resolve(socket)).once("error", reject);
+    });
+  const [{ port: one }, { port: other }] = servers;
+  const first = await connect(one, "127.0.0.1");
+  const { localPort } = first;
+  const clients = [first, await connect(one, "127.0.0.2", localPort), await connect(one, "127.0.0.1")];
+  clients.push(await connect(other, "127.0.0.1", localPort), await connect(other, "127.0.0.2", localPort));
+  await until("all are accepted", () => servers[0].accepted.length + servers[1].accepted.length === 5);
+  try {
+    const sockets = [...clients, ...servers.flatMap(({ accepted }) => accepted)];
+    const found = sockets.map((socket) => {
+      const local = { hostname: socket.localAddress!, port: socket.localPort! };
+      const remote = { hostname: socket.remoteAddress!, port: socket.remotePort! };
+      return findConnection(libc, parseConnection(libc, local, remote)!);
+    });
+    assert(found.every((fd) => typeof fd === "number"), String(found));
+    assertEquals(new Set(found).size, sockets.length);
+  } finally {
+    for (const socket of clients) socket.destroy();
+    for (const { server } of servers) server.close();
+  }
+});
+
+test("what a connection has written includes what still waits to be sent", async () => {
+  const libc = loadLibc() as Libc;
+  const pair = await descriptor.open({ small: true });
+  const fd = pair.socket as number;
+  try {
+    const chunk = bytes(10_000);
+    let written = 0;
+    for (let sent; (sent = libc.send(fd, chunk, false)) > 0;) written += sent;
+    const { written: told, acked } = { ...libc.tcp(fd)! };
+    assertEquals(told, written);
+    assert(acked < written);
+    await pair.peer.atLeast(written);
+    await until("all is acknowledged", () => libc.tcp(fd)!.acked === written);
+    assertEquals(libc.tcp(fd)!.written, written);
+  } finally {
+    pair.close();
+  }
 });
 
 test("a client that connects from the same process is told apart from the server's end", async () => {

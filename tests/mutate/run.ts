@@ -1,7 +1,8 @@
 /**
  * Changes one line of the source after another, each in a copy of the tree, and says whether the nearest tests notice:
  * `killed` where a test fails on one of the runtimes, `survived` where none does. Ends with an error where a change
- * survives that is not known to be equivalent, or does not fit the source any more (`stale`).
+ * survives that is not known to be equivalent, or does not fit the source any more (`stale`), or
+ * where the tests are `red` without any change.
  *
  *     deno task mutate [--runtime deno|bun] [--every] [--list] [part of a name or file]…
  *
@@ -24,7 +25,7 @@ const SLOWER = 3;
 const SLACK = 10;
 
 /** What was seen of a mutation, in one line. */
-type Status = "killed" | "survived" | "equivalent" | "stale" | "broken" | "not equivalent";
+type Status = "killed" | "survived" | "equivalent" | "not equivalent" | "stale" | "red" | "broken";
 
 const GOOD: readonly Status[] = ["killed", "equivalent"];
 
@@ -55,14 +56,11 @@ class Baselines {
     this.#tree = tree;
   }
 
-  /** Seconds that the tests take. Throws where they are not green. */
-  async seconds(runtime: RuntimeName, tests: Selection): Promise<number> {
+  async of(runtime: RuntimeName, tests: Selection): Promise<Result> {
     const key = JSON.stringify([runtime, tests.file, tests.filter]);
     let result = this.#results.get(key);
     if (!result) this.#results.set(key, result = await run(runtime, tests, this.#tree.path, BASELINE));
-    if (result.verdict === "passed") return result.seconds;
-    const { verdict, failure, output } = result;
-    throw new Error(`without any change ${key} is ${verdict}: ${failure}\n${output.slice(-4000)}`);
+    return result;
   }
 }
 
@@ -84,7 +82,11 @@ async function attempt(
   if (here.length === 0) return undefined;
   const limits = new Map<RuntimeName, number>();
   for (const runtime of here) {
-    limits.set(runtime, SLACK + SLOWER * await baselines.seconds(runtime, tests));
+    const { verdict, failure, seconds, output } = await baselines.of(runtime, tests);
+    if (verdict !== "passed") {
+      return say("red", `without any change, on ${runtime}, ${verdict}: ${failure}\n${output.slice(-2000)}`);
+    }
+    limits.set(runtime, SLACK + SLOWER * seconds);
   }
   const killers: string[] = [];
   const survivors: RuntimeName[] = [];
