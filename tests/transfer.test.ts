@@ -1,7 +1,15 @@
 /** What can happen to a transfer on its way. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as fs from "node:fs";
-import { ConnectionClosedError, createSendfileCallable, sendfile, sendfileStats } from "../mod.ts";
+import type * as net from "node:net";
+import {
+  ConnectionClosedError,
+  createSendfileCallable,
+  sendfile,
+  SendfileNotAvailableError,
+  sendfileStats,
+  sendfileSync,
+} from "../mod.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { poller } from "../ffi/poller.ts";
@@ -50,6 +58,38 @@ for (const zeroCopy of ways) {
       assertBytes(await all, DATA);
       pair.close();
     }
+  });
+
+  way(zeroCopy, "a trailer follows a file that ends before its count", async () => {
+    using file = testFile(DATA.subarray(0, 500));
+    const [header, trailer] = [bytes(100, 2), bytes(300, 3)];
+    for (const kind of [raw, nodeAccepted]) {
+      const pair = await kind.open();
+      const all = pair.peer.all();
+      assertEquals(await sendfile(pair.socket, file.path, { header, trailer, count: 1000, zeroCopy }), 500);
+      pair.end();
+      assertBytes(await all, concat(header, DATA.subarray(0, 500), trailer));
+      pair.close();
+    }
+  });
+
+  way(zeroCopy, "a slow but steady reader is not timed out", async () => {
+    using file = testFile(DATA);
+    const timeout = 1500;
+    const pair = await raw.open({ small: true });
+    const sending = sendfile(pair.socket, file.path, { zeroCopy, timeout });
+    const began = performance.now();
+    for (let length = 1; length < DATA.length; length += 120_000) {
+      await pair.peer.atLeast(length);
+      pair.peer.socket.pause();
+      await new Promise((resolve) => setTimeout(resolve, timeout / 6)); // what makes it slow
+    }
+    assert(performance.now() - began > timeout, "it was not slow enough");
+    const all = pair.peer.all();
+    assertEquals(await sending, DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+    pair.close();
   });
 
   way(zeroCopy, "100 sockets at once, each with its own bytes, and no descriptor left", async () => {
@@ -236,6 +276,30 @@ test("EINTR is tried again, and EAGAIN with nothing sent waits", async () => {
     replaceLibc(undefined);
     pair.close();
   }
+});
+
+test("sendfileSync refuses a socket that has something else to send before", async () => {
+  using file = testFile(DATA);
+  {
+    const pair = await raw.open({ small: true });
+    const sending = sendfile(pair.socket, file.path);
+    const error = assertThrows(() => sendfileSync(pair.socket, file.path), SendfileNotAvailableError);
+    assertEquals([error.reason, error.sent], ["another transfer of this socket is under way", 0]);
+    const all = pair.peer.all();
+    assertEquals(await sending, DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+    pair.close();
+  }
+  const pair = await nodeAccepted.open({ small: true });
+  const socket = pair.socket as net.Socket;
+  const before = bytes(4_000_000, 5);
+  socket.write(before); // the peer does not read yet
+  const error = assertThrows(() => sendfileSync(socket, file.path), SendfileNotAvailableError);
+  assertEquals([error.reason, error.sent], ["its runtime still holds bytes that come before", 0]);
+  socket.end();
+  assertBytes(await pair.peer.all(), before);
+  pair.close();
 });
 
 test("progress is told in order, up to the whole", async () => {

@@ -585,6 +585,41 @@ test(
 );
 
 test(
+  "nothing is lost of a file that is handed over whole while its client reads nothing",
+  () =>
+    serving(async (place) => {
+      const client = await Client.to(place.port);
+      client.socket.pause();
+      client.send(request("/large.bin"), request("/small.txt").repeat(20_000));
+      await until(() => place.moved() > LARGE.length - FIRST - 1, "all to be handed to the system");
+      await new Promise((resolve) => setTimeout(resolve, 200)); // a server that closes now resets the connection
+      client.socket.resume();
+      assertSame((await client.reply()).body, LARGE, "the file");
+      client.close();
+      assertEquals(place.ways, [SENDFILE]);
+    }),
+  DENO,
+);
+
+test(
+  "how many bytes the server sends before the file goes past it is drawn by lot",
+  () =>
+    serving(async (place) => {
+      const given = new Set<number>();
+      let before = 0;
+      for (let i = 0; i < 8; i++) {
+        assertSame((await only(place.port, request("/large.bin"))).body, LARGE, "the file");
+        const moved = place.moved();
+        given.add(LARGE.length - (moved - before));
+        before = moved;
+      }
+      assert(given.size > 1, `always ${[...given]}`);
+      assertEquals(place.ways, Array(8).fill(SENDFILE));
+    }),
+  DENO,
+);
+
+test(
   "pipelined requests that are many and unread do not cut the end of a file off for a slow reader",
   () =>
     serving(async (place) => {

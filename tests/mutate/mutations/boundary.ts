@@ -1,4 +1,5 @@
 import { type Mutation, selection } from "../mutation.ts";
+const DENO_PATH = { runtime: "deno", reason: "Bun reads the path of a descriptor from /proc" } as const;
 
 export const BOUNDARY: readonly Mutation[] = [
   {
@@ -23,7 +24,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'return dotfiles || !name.startsWith(".") || name === ".well-known";',
     replace: "return true;",
     why: ".git and .env would be public.",
-    tests: selection("boundary.test.ts", "could climb"),
+    tests: selection("boundary.test.ts", "dotfiles"),
   },
   {
     name: "where the descriptor lies is not asked",
@@ -55,7 +56,8 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "const same = opened.dev === seen.dev && opened.ino === seen.ino;",
     replace: "const same = true;",
     why: "Without FFI, who can write below the root could serve what is outside.",
-    tests: selection("boundary.test.ts", "while it is opened by the path"),
+    tests: selection("boundary.test.ts", "only the path tells"),
+    only: DENO_PATH,
   },
   {
     name: "a refused file stays open",
@@ -63,7 +65,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "  fs.closeSync(found.fd);\n  return NOT_FOUND;",
     replace: "  return NOT_FOUND;",
     why: "Each refused request would cost a descriptor.",
-    tests: selection("boundary.test.ts", "leaves nothing open"),
+    tests: selection("boundary.test.ts", "leads out of the root"),
   },
   {
     name: "a name is decoded twice",
@@ -119,7 +121,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: '    case "EACCES":\n',
     replace: "",
     why: "What may not be read would be told from what is not there.",
-    tests: selection("boundary.test.ts", "may not be read"),
+    tests: selection("boundary.test.ts", "what the system says"),
   },
   {
     name: "too many open files are not found",
@@ -127,7 +129,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'return { kind: "refusal", status: 503, problem: known };',
     replace: "return NOT_FOUND;",
     why: "Caches would remember a busy moment as a missing file.",
-    tests: selection("serve.test.ts", "open files|503|EMFILE|descriptors"),
+    tests: selection("boundary.test.ts", "what the system says"),
   },
   {
     name: "what was seen stays seen",

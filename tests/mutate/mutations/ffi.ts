@@ -80,7 +80,7 @@ export const FFI: readonly Mutation[] = [
     search: "call.write(waker,",
     replace: "call.write(-1,",
     why: "The process would never end after a transfer that had to wait.",
-    tests: selection("poller.test.ts", "50 descriptors"),
+    tests: selection("poller.test.ts", "aborted alone"),
   },
   {
     name: "epoll_event has the size of other machines",
@@ -144,8 +144,7 @@ export const FFI: readonly Mutation[] = [
     search: " + tcpInfo.getUint32(144, true);",
     replace: ";",
     why: "withSendfile would take a connection over before the head has left.",
-    tests: selection("with_sendfile.test.ts", "reads late gets all by sendfile|many clients at once"),
-    only: DENO,
+    tests: selection("sockets.test.ts", "still waits to be sent"),
   },
   {
     name: "ECONNRESET has no name",
@@ -177,7 +176,7 @@ export const FFI: readonly Mutation[] = [
     search: "return (this.system.fcntl(this.library, fd, F_GETFL, 0) & this.system.O_NONBLOCK) !== 0;",
     replace: "return true;",
     why: "A blocking descriptor would hold the thread until its peer reads.",
-    tests: selection("sockets.test.ts", "blocking descriptor"),
+    tests: selection("conformance.test.ts", "CP-037"),
   },
   {
     name: "only the port of an endpoint is compared",
@@ -185,7 +184,7 @@ export const FFI: readonly Mutation[] = [
     search: "return this.endpoint(fd, end, mine, endpoint) && mine.every((byte, i) => byte === endpoint[i]);",
     replace: "return this.endpoint(fd, end, mine, endpoint);",
     why: "Connections that differ in their addresses alone would be taken for one.",
-    tests: selection("sockets.test.ts", "told apart"),
+    tests: selection("sockets.test.ts", "found by both"),
   },
   {
     name: "the local end is not compared",
@@ -193,7 +192,7 @@ export const FFI: readonly Mutation[] = [
     search: ' && libc.hasEndpoint(fd, "local", local);',
     replace: ";",
     why: "Two connections to one server would be taken for one.",
-    tests: selection("sockets.test.ts", "told apart"),
+    tests: selection("sockets.test.ts", "found by both"),
   },
   {
     name: "several sockets are one",
@@ -252,7 +251,7 @@ export const FFI: readonly Mutation[] = [
     search: "const abort = () => {\n        this.#leave(fd, waiter);",
     replace: "const abort = () => {",
     why: "The process would not end after a transfer that was aborted.",
-    tests: selection("poller.test.ts", "aborted rejects"),
+    tests: selection("poller.test.ts", "aborted alone"),
   },
   {
     name: "an abort is not heard",

@@ -45,7 +45,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "LEAST + random % (FIRST - LEAST)",
     replace: "LEAST",
     why: "Other output of the same length could be taken for the head.",
-    tests: selection("with_sendfile.test.ts", "as many first bytes"),
+    tests: selection("with_sendfile.test.ts", "drawn by lot"),
     only: DENO,
   },
   {
@@ -63,7 +63,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "await this.#acknowledged(out);",
     replace: "",
     why: "The end of a file would be lost where the client has pipelined more.",
-    tests: selection("with_sendfile.test.ts", "many and unread"),
+    tests: selection("with_sendfile.test.ts", "nothing is lost"),
     only: DENO,
   },
   {

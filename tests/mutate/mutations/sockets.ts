@@ -1,6 +1,5 @@
 import { type Mutation, selection } from "../mutation.ts";
 
-const CLOSED_HERE = selection("sockets.test.ts", "while the peer reads nothing");
 const NUMBER = selection("sockets.test.ts", "number now");
 
 const BUN_SOCKET = { runtime: "bun", reason: "Deno has no sockets of Bun's" } as const;
@@ -34,7 +33,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (!libc.isNonBlocking(fd)) {",
     replace: "if (false) {",
     why: "A blocking descriptor would hold the thread until its peer reads.",
-    tests: selection("sockets.test.ts", "blocking descriptor"),
+    tests: selection("conformance.test.ts", "CP-037"),
   },
   {
     name: "a Bun TLS socket goes natively",
@@ -95,7 +94,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "_writableState?.pendingcb === 0 &&",
     replace: "",
     why: "The file would overtake what was written before.",
-    tests: selection("sockets.test.ts", "waits for a head|node:net"),
+    tests: selection("sockets.test.ts", "several writes|node:net connected"),
   },
   {
     name: "a connecting node socket is not waited for",
@@ -111,7 +110,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (chunk !== turn) return write.call(socket, chunk, encoding, callback);",
     replace: "",
     why: "What is written behind a transfer would be lost.",
-    tests: selection("sockets.test.ts", "node:net"),
+    tests: selection("sockets.test.ts", "several writes"),
   },
   {
     name: "chunks are written all at once around a transfer",
@@ -119,7 +118,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'shadow(socket, "_writev", null);',
     replace: "",
     why: "A transfer among several waiting writes would be sent as an empty chunk.",
-    tests: selection("sockets.test.ts", "node:http|node:net"),
+    tests: selection("sockets.test.ts", "several writes"),
   },
   {
     name: "the socket keeps the transfer's _write",
@@ -127,7 +126,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'Reflect.deleteProperty(this.#socket, "_write");',
     replace: "",
     why: "The socket would be unusable behind a transfer.",
-    tests: selection("sockets.test.ts", "node:net"),
+    tests: selection("sockets.test.ts", "one after the other|several writes|lets the next one"),
   },
   {
     name: "a half-closed client counts as closed",
