@@ -194,6 +194,7 @@ test("where only the path tells, it must still lead to what was opened", () =>
 
 test("what was seen inside one root is not inside another, though its path is the same", () =>
   withSite(({ base, root }) => {
+    assertEquals(read(root, "swap", "file.txt"), "inside");
     for (let i = 0; i < 2; i++) {
       assertEquals(read(base, "root", "evil", "file.txt"), "SECRET"); // there it is inside
       assertEquals(read(root, "evil", "file.txt"), 404);

@@ -1017,6 +1017,8 @@ serving("sends a response whole that was still being made when it stopped", asyn
   client.send(request("/dir/"));
   await until(() => place.asked.length === 1, "the request");
   const stopped = place.server.stop();
+  const first = await Promise.race([stopped.then(() => "stopped"), turn().then(() => "still at it")]);
+  assertEquals(first, "still at it");
   slowAnswer.resolve();
   const { status, body } = await client.reply();
   assertEquals([status, String(body)], [200, "late"]);
