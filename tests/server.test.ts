@@ -953,6 +953,20 @@ serving("lets go of who resets with more on its way than is read ahead", async (
   await soon(place.server.stop(), "all to be forgotten", 5000);
 });
 
+const neverAnswered = Promise.withResolvers<Answer>();
+
+serving("takes no more from a client than is read ahead while it makes an answer", async (place) => {
+  const client = await place.client();
+  client.send(request("/first"));
+  await until(() => place.asked.length === 1, "the request");
+  let all = false;
+  written(client, Buffer.alloc(32 * MIB, request("/next"))).then(() => all = true, () => {});
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => setTimeout(resolve, 50)); // long enough to send it all
+  assert(!all, "32 MiB were taken though nobody reads them");
+  client.close();
+  neverAnswered.resolve({ status: 200, headers: { "Content-Length": "4" }, body: "late" });
+}, { answer: () => neverAnswered.promise });
+
 // stop()
 
 serving("ends idle connections when it stops, and takes no more", async (place) => {

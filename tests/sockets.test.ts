@@ -154,6 +154,9 @@ test("node:net: several writes that wait go before a transfer, and others behind
         socket.end(last.subarray(10));
         assertBytes(await pair.peer.all(), concat(first, second, third, DATA, last));
         assertEquals(await sending, DATA.length);
+        for (const name of ["_write", "_writev"]) {
+          assert(!Object.hasOwn(socket, name), `${name} is still ours`);
+        }
       } finally {
         pair.close();
       }
@@ -199,7 +202,9 @@ test("node:net: a socket that is still connecting sends once it is connected", a
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const socket = net.connect((server.address() as net.AddressInfo).port, "127.0.0.1");
   try {
-    assertEquals(await sendfile(socket, file.file), DATA.length);
+    const starts: unknown[] = [];
+    assertEquals(await sendfile(socket, file.file, { onStart: (start) => starts.push(start) }), DATA.length);
+    assertEquals(starts, [{ via: "sendfile" }]);
     socket.end();
     assertBytes(await promise, DATA);
   } finally {
@@ -280,6 +285,23 @@ function closeHere(pair: Pair): void {
 function after(ms: number): Promise<string> {
   return new Promise((resolve) => setTimeout(() => resolve(`nothing after ${ms} ms`), ms));
 }
+
+test("a Bun socket that is paused when its peer resets ends a transfer", async () => {
+  using file = testFile(bytes(16 * 1024 * 1024));
+  for (const zeroCopy of ways) {
+    const pair = await raw.open({ small: true });
+    try {
+      (pair.socket as unknown as { pause(): void }).pause();
+      const outcome = sendfile(pair.socket, file.path, { zeroCopy }).catch((error) => error);
+      await pair.peer.atLeast(1000);
+      pair.peer.socket.resetAndDestroy();
+      const error = await Promise.race([outcome, after(10_000)]);
+      assert(error instanceof ConnectionClosedError, String(error));
+    } finally {
+      pair.close();
+    }
+  }
+}, { only: "bun" });
 
 test("a descriptor that was closed and handed out again gets no byte of another's file", async () => {
   using file = testFile(bytes(16 * 1024 * 1024));

@@ -302,6 +302,22 @@ test("sendfileSync refuses a socket that has something else to send before", asy
   pair.close();
 });
 
+test("EAGAIN is waited for, and not tried again at once", async () => {
+  using file = testFile(DATA.subarray(0, 1000));
+  const pair = await raw.open();
+  const { waits, sendfile: { calls } } = sendfileStats();
+  try {
+    replaceLibc(faulty({ 1: "EAGAIN" }));
+    assertEquals(await sendfile(pair.socket, file.path), 1000);
+    const after = sendfileStats();
+    assertEquals([after.waits - waits, after.sendfile.calls - calls], [1, 2]);
+    assertBytes(await pair.peer.atLeast(1000), DATA.subarray(0, 1000));
+  } finally {
+    replaceLibc(undefined);
+    pair.close();
+  }
+});
+
 test("progress is told in order, up to the whole", async () => {
   using file = testFile(DATA);
   const pair = await raw.open({ small: true });

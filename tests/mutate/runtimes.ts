@@ -33,7 +33,7 @@ function commandOf(runtime: RuntimeName, { file, filter }: Selection): [program:
 
 /** The name of a test that failed, in what the runtime prints without colours. */
 const FAILED: Record<RuntimeName, RegExp> = {
-  deno: /^(.*) \.\.\. FAILED\b/m,
+  deno: /^(?:.* \.\.\. )?(.*?)(?: \.\.\.)? FAILED\b/m,
   bun: /^\(fail\) (.*?)(?: \[[\d.]+m?s\])?$/m,
 };
 
@@ -41,6 +41,12 @@ const FAILED: Record<RuntimeName, RegExp> = {
 const PASSED: Record<RuntimeName, RegExp> = {
   deno: /\| (\d+) passed \|/,
   bun: /^ *(\d+) pass$/m,
+};
+
+/** What is printed once the file of the tests could be loaded. */
+const STARTED: Record<RuntimeName, RegExp> = {
+  deno: /^running \d+ tests? from/m,
+  bun: /^\((?:pass|fail)\) /m,
 };
 
 /** Kills all that a command has started: tests start servers and clients of their own. */
@@ -88,6 +94,6 @@ export async function run(
   function verdictOf(): Verdict {
     if (hung) return "hung";
     if (code === 0) return passed > 0 ? "passed" : "broken";
-    return failure === "" || failure.includes("(uncaught error)") && passed === 0 ? "broken" : "failed";
+    return failure === "" || !STARTED[runtime].test(output) ? "broken" : "failed";
   }
 }
