@@ -80,7 +80,7 @@ for (const zeroCopy of ways) {
     const sending = sendfile(pair.socket, file.path, { zeroCopy, timeout });
     const began = performance.now();
     for (let length = 1; length < DATA.length; length += 120_000) {
-      await pair.peer.atLeast(length);
+      await Promise.race([pair.peer.atLeast(length), sending]);
       pair.peer.socket.pause();
       await new Promise((resolve) => setTimeout(resolve, timeout / 6)); // what makes it slow
     }
@@ -280,10 +280,11 @@ test("EINTR is tried again, and EAGAIN with nothing sent waits", async () => {
 
 test("sendfileSync refuses a socket that has something else to send before", async () => {
   using file = testFile(DATA);
+  const limit = { timeout: 1000 }; // of a call that would go through: this thread is the reader's too
   {
     const pair = await raw.open({ small: true });
     const sending = sendfile(pair.socket, file.path);
-    const error = assertThrows(() => sendfileSync(pair.socket, file.path), SendfileNotAvailableError);
+    const error = assertThrows(() => sendfileSync(pair.socket, file.path, limit), SendfileNotAvailableError);
     assertEquals([error.reason, error.sent], ["another transfer of this socket is under way", 0]);
     const all = pair.peer.all();
     assertEquals(await sending, DATA.length);
@@ -295,7 +296,7 @@ test("sendfileSync refuses a socket that has something else to send before", asy
   const socket = pair.socket as net.Socket;
   const before = bytes(4_000_000, 5);
   socket.write(before); // the peer does not read yet
-  const error = assertThrows(() => sendfileSync(socket, file.path), SendfileNotAvailableError);
+  const error = assertThrows(() => sendfileSync(socket, file.path, limit), SendfileNotAvailableError);
   assertEquals([error.reason, error.sent], ["its runtime still holds bytes that come before", 0]);
   socket.end();
   assertBytes(await pair.peer.all(), before);

@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { fromFileUrl } from "@std/path";
 import type { Mutation, Selection } from "./mutation.ts";
 import { MUTATIONS } from "./mutations.ts";
-import { type Result, run, type RuntimeName, RUNTIMES } from "./runtimes.ts";
+import { type Result, run, type RuntimeName, RUNTIMES, stop } from "./runtimes.ts";
 import { Tree } from "./tree.ts";
 
 /** Seconds for tests that no change has slowed down yet. */
@@ -133,6 +133,12 @@ async function main(options: Options): Promise<void> {
   }
   const began = performance.now();
   const tree = new Tree(fromFileUrl(new URL("../..", import.meta.url)));
+  const leave = () => {
+    stop(); // in groups of their own, the tests are not told of a ^C
+    tree.remove();
+    process.exit(1);
+  };
+  process.once("SIGINT", leave).once("SIGTERM", leave);
   const seen: Status[] = [];
   try {
     const baselines = new Baselines(tree);

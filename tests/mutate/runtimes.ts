@@ -58,6 +58,13 @@ function killGroup({ pid }: ChildProcess): void {
   }
 }
 
+let running: ChildProcess | undefined;
+
+/** Ends the tests that run at this moment. */
+export function stop(): void {
+  if (running) killGroup(running);
+}
+
 /** Runs the selected tests in the folder `cwd`, for at most `limit` seconds. */
 export async function run(
   runtime: RuntimeName,
@@ -73,6 +80,7 @@ export async function run(
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
+  running = child;
   let output = "";
   child.stdout.on("data", (chunk) => output += chunk);
   child.stderr.on("data", (chunk) => output += chunk);
@@ -86,6 +94,7 @@ export async function run(
     child.on("exit", (code, signal) => resolve([code, signal]));
   }).finally(() => clearTimeout(timer));
   killGroup(child);
+  running = undefined;
   const seconds = (performance.now() - began) / 1000;
   const failure = FAILED[runtime].exec(output)?.[1] ?? signal ?? "";
   const passed = Number(PASSED[runtime].exec(output)?.[1] ?? 0);

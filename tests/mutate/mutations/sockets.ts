@@ -8,6 +8,7 @@ const BUN_HTTP = {
   runtime: "bun",
   reason: "the search is for the descriptor that Bun's node:http does not tell",
 } as const;
+const BUN_TLS = { runtime: "bun", reason: "Deno tells no descriptor of a TLS socket" } as const;
 
 export const SOCKETS: readonly Mutation[] = [
   {
@@ -88,6 +89,7 @@ export const SOCKETS: readonly Mutation[] = [
     replace: "",
     why: "The file would go in clear text between TLS records.",
     tests: selection("sockets.test.ts", "node:tls"),
+    only: BUN_TLS,
   },
   {
     name: "a node socket is idle although it still writes",
