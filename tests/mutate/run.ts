@@ -59,7 +59,7 @@ class Baselines {
   async of(runtime: RuntimeName, tests: Selection): Promise<Result> {
     const key = JSON.stringify([runtime, tests.file, tests.filter]);
     let result = this.#results.get(key);
-    if (!result) this.#results.set(key, result = await run(runtime, tests, this.#tree.path, BASELINE));
+    if (!result) this.#results.set(key, result = await run(runtime, tests, this.#tree, BASELINE));
     return result;
   }
 }
@@ -96,7 +96,7 @@ async function attempt(
       const { verdict, failure, seconds, output } = await run(
         runtime,
         tests,
-        tree.path,
+        tree,
         limits.get(runtime)!,
       );
       if (verdict === "broken") broken = output.slice(-2000);

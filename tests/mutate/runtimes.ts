@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { findBun } from "../find_bun.ts";
 import type { Selection } from "./mutation.ts";
+import type { Tree } from "./tree.ts";
 
 export type RuntimeName = "deno" | "bun";
 
@@ -65,18 +66,18 @@ export function stop(): void {
   if (running) killGroup(running);
 }
 
-/** Runs the selected tests in the folder `cwd`, for at most `limit` seconds. */
+/** Runs the selected tests in a tree, for at most `limit` seconds. */
 export async function run(
   runtime: RuntimeName,
   tests: Selection,
-  cwd: string,
+  tree: Tree,
   limit: number,
 ): Promise<Result> {
   const [program, args] = commandOf(runtime, tests);
   const began = performance.now();
   const child = spawn(program, args, {
-    cwd,
-    env: { ...process.env, NO_COLOR: "1" },
+    cwd: tree.path,
+    env: { ...process.env, NO_COLOR: "1", TMPDIR: tree.temporary },
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });

@@ -6,10 +6,13 @@ import type { Mutation } from "./mutation.ts";
 
 /** A copy of the working tree, in which lines may be changed: the tree itself never is. */
 export class Tree {
-  readonly path: string;
+  readonly #base = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "sendfile-mutate-")));
+  readonly path = join(this.#base, "tree");
+  /** For what the tests make: those that are killed leave it behind. */
+  readonly temporary = join(this.#base, "tmp");
 
   constructor(root: string) {
-    this.path = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "sendfile-mutate-")));
+    fs.mkdirSync(this.temporary);
     const args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
     const names = execFileSync("git", args, { cwd: root, encoding: "utf8" }).split("\0").filter(Boolean);
     for (const name of names) {
@@ -43,6 +46,6 @@ export class Tree {
   }
 
   remove(): void {
-    fs.rmSync(this.path, { recursive: true });
+    fs.rmSync(this.#base, { recursive: true });
   }
 }

@@ -1,6 +1,6 @@
 import { type Mutation, selection } from "../mutation.ts";
 
-const HANGUP = selection("poller.test.ts", "pipe's end learns");
+const HANGUP = selection("poller.test.ts", "pipe's end learns|error alone|hang-up alone");
 
 const INHERITED = selection("transfer.test.ts", "closed in a child process");
 
