@@ -225,4 +225,25 @@ export const SERVER: readonly Mutation[] = [
     tests: selection("server.test.ts", "thousands of requests in one write"),
     only: BUN_WIRE,
   },
+  {
+    name: "a half-closed client counts as gone on Bun",
+    file: "server/wire_bun.ts",
+    search: "allowHalfOpen: true,",
+    replace: "allowHalfOpen: false,",
+    why: "A client that ends its side after its requests would not get all of the responses.",
+    tests: selection("server.test.ts", "before it ended its side"),
+    only: BUN_WIRE,
+  },
+  {
+    name: "a read that is broken off is a defect on Deno",
+    file: "server/wire_deno.ts",
+    search: "return 0; // reset by the client, or closed here",
+    replace: "throw new Error();",
+    why: "Each connection that the server closes itself would be logged as an error of the server's.",
+    tests: selection(
+      "server.test.ts",
+      "idle client stays",
+    ),
+    only: DENO_WIRE,
+  },
 ];
