@@ -6,8 +6,8 @@
  *
  *     deno task mutate [--runtime deno|bun] [--every] [--list] [part of a name or file]…
  *
- * `--runtime`: on this one alone. `--every`: each runtime has to notice by itself. `--list`: prints the changes and why
- * they matter, and runs nothing.
+ * `--runtime`: on this one alone. `--every`: each runtime has to notice by itself. `--list`: prints the changes, why
+ * they matter and which are stale, and runs nothing.
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -120,19 +120,27 @@ async function attempt(
   }
 }
 
+/** Prints the mutations and why they matter; fails where one is stale. */
+function list(wanted: readonly Mutation[], tree: Tree): void {
+  for (const mutation of wanted) {
+    const { file, name, why } = mutation;
+    const stale = tree.staleness(mutation);
+    if (stale !== undefined) process.exitCode = 1;
+    console.log(`${file}: ${name}\n    ${stale === undefined ? why : `STALE: ${stale}`}`);
+  }
+  console.log(`${wanted.length} mutations`);
+  tree.remove();
+}
+
 async function main(options: Options): Promise<void> {
   const wanted = MUTATIONS.filter(({ name, file }) =>
     options.parts.length === 0 || options.parts.some((part) => name.includes(part) || file.includes(part))
   );
   const names = new Set(wanted.map(({ file, name }) => `${file} ${name}`));
   if (names.size < wanted.length) throw new Error("two mutations of one file have the same name");
-  if (options.list) {
-    for (const { file, name, why } of wanted) console.log(`${file}: ${name}\n    ${why}`);
-    console.log(`${wanted.length} mutations`);
-    return;
-  }
   const began = performance.now();
   const tree = new Tree(fromFileUrl(new URL("../..", import.meta.url)));
+  if (options.list) return list(wanted, tree);
   const leave = () => {
     stop(); // in groups of their own, the tests are not told of a ^C
     tree.remove();
