@@ -1120,21 +1120,26 @@ serving("answers 500 where the answer fails, tells of it, and goes on in order",
   errors: ["thrown", "rejected", "late", "thrown", "thrown"],
 });
 
-serving("lets the event loop turn between the requests that one client has sent at once", async (place) => {
-  const COUNT = 5000;
-  const client = await place.client();
-  let before = 0;
-  let most = 0;
-  const each = () => {
-    most = Math.max(most, place.sent.length - before);
-    before = place.sent.length;
-    if (before < COUNT && client.socket.writable) setImmediate(each);
-  };
-  each();
-  client.send(request("/a.txt").repeat(COUNT));
-  for (let i = 0; i < COUNT; i++) assertEquals(String((await client.reply()).body), "this is a");
-  assert(most < COUNT / 10, `${most} responses in one turn`);
-});
+for (const [target, content] of [["/a.txt", "this is a"], ["/missing", "404 Not Found\n"]]) {
+  serving(
+    `lets the event loop turn between requests for ${target} that one client has sent at once`,
+    async (place) => {
+      const COUNT = 5000;
+      const client = await place.client();
+      let before = 0;
+      let most = 0;
+      const each = () => {
+        most = Math.max(most, place.sent.length - before);
+        before = place.sent.length;
+        if (before < COUNT && client.socket.writable) setImmediate(each);
+      };
+      each();
+      client.send(request(target).repeat(COUNT));
+      for (let i = 0; i < COUNT; i++) assertEquals(String((await client.reply()).body), content);
+      assert(most < COUNT / 10, `${most} responses in one turn`);
+    },
+  );
+}
 
 // A connection on its own, with a wire that does as it is told
 

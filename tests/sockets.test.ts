@@ -519,10 +519,14 @@ test("node:http: head and body in order over keep-alive, under load", async () =
 test("node:http: a body waits for a head that the peer does not read", async () => {
   using file = testFile(DATA);
   const head = "x".repeat(8_000_000); // more than the kernel takes at once
+  const starts: unknown[] = [];
   const server = http.createServer(async (_request, response) => {
     response.writeHead(200, { "Content-Length": head.length + DATA.length });
     response.write(head);
-    await sendfile(response.socket!, file.path, { count: DATA.length });
+    await sendfile(response.socket!, file.path, {
+      count: DATA.length,
+      onStart: (start) => starts.push(start),
+    });
     response.end();
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
@@ -539,6 +543,9 @@ test("node:http: a body waits for a head that the peer does not read", async () 
       }).on("error", reject);
     });
     assertBytes(received, concat(new TextEncoder().encode(head), DATA));
+    // Bun's server does not tell when it has written what it holds.
+    const reason = "the server still holds bytes that come before";
+    assertEquals(starts, [isBun ? { via: "copy", reason } : { via: "sendfile" }]);
   } finally {
     server.close();
     server.closeAllConnections();
