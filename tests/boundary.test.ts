@@ -5,8 +5,9 @@ import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import process from "node:process";
 import { replaceLibc } from "../ffi/load.ts";
+import { refusal } from "../http/file.ts";
 import { openInside, parseTarget } from "../http/paths.ts";
-import { folder } from "./data.ts";
+import { folder, openBelow } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 
 /** Swaps the directory `swap` for a symlink that leads out, and back, until it is killed. */
@@ -101,6 +102,7 @@ for (
         const outside = [["out.txt"], ["up"], ["evil"], ["evil", "file.txt"], ["up", "outside", "file.txt"]];
         outside.push(["slash", "etc", "passwd"], ["beside"], ["beside", "file.txt"]);
         for (const names of outside) assertEquals(read(root, ...names), 404, names.join("/"));
+        assertEquals(openBelow(base), [], "what was refused is closed");
       } finally {
         replaceLibc(undefined);
       }
@@ -137,8 +139,62 @@ test("a directory that was moved out is refused behind a symlink, a second later
     assertEquals(read(root, "swap", "file.txt"), 404);
   }));
 
+test("a file outside that was changed in the same moment is not taken for the one that was seen", () =>
+  withSite(({ base, root }) => {
+    const changed = (path: string) => fs.statSync(path, { bigint: true }).ctimeNs;
+    const inside = join(root, "swap/file.txt");
+    const outside = join(base, "outside/file.txt");
+    // The kernel's clock for files ticks some hundred times a second.
+    for (let i = 0; i < 1000; i++) {
+      fs.writeFileSync(inside, "inside");
+      fs.writeFileSync(outside, "SECRET");
+      if (changed(inside) === changed(outside)) break;
+    }
+    assertEquals(changed(inside), changed(outside));
+    assertEquals(read(root, "swap", "file.txt"), "inside");
+    fs.rmSync(inside);
+    fs.symlinkSync("../../outside/file.txt", inside);
+    assertEquals(read(root, "swap", "file.txt"), 404);
+  }));
+
+test("what was seen is forgotten where the clock is set back", () =>
+  withSite(({ base, root }) => {
+    const { now } = Date;
+    try {
+      Date.now = () => now() + 3_600_000;
+      assertEquals(read(root, "swap", "file.txt"), "inside");
+      Date.now = now;
+      fs.renameSync(join(root, "swap"), join(base, "outside/swap"));
+      fs.symlinkSync("../outside/swap", join(root, "swap"));
+      assertEquals(read(root, "swap", "file.txt"), 404);
+    } finally {
+      Date.now = now;
+    }
+  }));
+
+test("where only the path tells, it must still lead to what was opened", () =>
+  withSite(({ root }) => {
+    // A link of /proc leads to the very file that was removed, its text to another one.
+    const removed = join(root, "swap/removed.txt");
+    fs.writeFileSync(removed, "REMOVED");
+    const fd = fs.openSync(removed, "r");
+    fs.rmSync(removed);
+    fs.writeFileSync(`${removed} (deleted)`, "another");
+    fs.symlinkSync(`/proc/self/fd/${fd}`, join(root, "link.txt"));
+    replaceLibc("off, for this test");
+    try {
+      assertEquals(fs.readFileSync(join(root, "link.txt"), "utf8"), "REMOVED");
+      assertEquals(fs.realpathSync.native(join(root, "link.txt")), `${removed} (deleted)`);
+      assertEquals(read(root, "link.txt"), 404);
+    } finally {
+      replaceLibc(undefined);
+      fs.closeSync(fd);
+    }
+  }), { only: "deno" }); // Bun reads the path of a descriptor from /proc
+
 test("what was seen inside one root is not inside another, though its path is the same", () =>
   withSite(({ base, root }) => {
+    assertEquals(read(root, "swap", "file.txt"), "inside");
     for (let i = 0; i < 2; i++) {
       assertEquals(read(base, "root", "evil", "file.txt"), "SECRET"); // there it is inside
       assertEquals(read(root, "evil", "file.txt"), 404);
@@ -150,7 +206,35 @@ test("names that could climb are refused before anything is opened", () => {
   // A root that is not there: whatever is opened below it would be 404 as well, so "/" is the root here.
   for (const name of names) assertEquals(read("/", name, "etc", "passwd"), 404, JSON.stringify(name));
   assertEquals(read("/", "etc", "..", "etc", "passwd"), 404);
+  for (const name of ["..", ".", ""]) {
+    assertEquals(openInside("/", [name, "etc", "passwd"], true).kind, "refusal", `${name}, dotfiles shown`);
+  }
   assert(String(read("/", "etc", "passwd")).includes("root"));
+});
+
+test("dotfiles are refused, also as directories, but for .well-known", () =>
+  withSite(({ root }) => {
+    for (const name of [".env", ".well-known", "..data"]) {
+      fs.mkdirSync(join(root, name));
+      fs.writeFileSync(join(root, name, "file.txt"), name);
+      fs.writeFileSync(join(root, "swap", `${name}.txt`), name);
+    }
+    assertEquals(read(root, ".well-known", "file.txt"), ".well-known");
+    for (const name of [".env", "..data"]) assertEquals(read(root, name, "file.txt"), 404, name);
+    for (const name of [".env", ".well-known", "..data"]) {
+      assertEquals(read(root, "swap", `${name}.txt`), 404);
+    }
+  }));
+
+test("what the system says of an open is told without what it would tell of the server", () => {
+  const refused = (code: string) => refusal(Object.assign(new Error("/secret/path"), { code }));
+  for (const code of ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENXIO"]) {
+    assertEquals(refused(code).status, 404, code);
+  }
+  for (const code of ["EMFILE", "ENFILE"]) {
+    assertEquals([refused(code).status, refused(code).problem], [503, code]);
+  }
+  assertEquals([refused("EIO").status, refused("EIO").problem], [500, "EIO"]);
 });
 
 test("a target is decoded once, name by name", () => {

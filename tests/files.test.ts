@@ -268,6 +268,31 @@ test("a write-only descriptor is an error, and sends nothing", async () => {
   }
 });
 
+test("a Deno.FsFile is not taken for a write-only descriptor of the same file", async () => {
+  const dir = folder();
+  const path = join(dir, "file.bin");
+  fs.writeFileSync(path, DATA);
+  const writing = fs.openSync(path, "a"); // has a lower number than what is opened next, and so is met first
+  const file = Deno.openSync(path);
+  const pair = await raw.open();
+  try {
+    const all = pair.peer.all();
+    const starts: unknown[] = [];
+    assertEquals(
+      await sendfile(pair.socket, file, { onStart: (start) => starts.push(start) }),
+      DATA.length,
+    );
+    assertEquals(starts, [{ via: "sendfile" }]);
+    pair.end();
+    assertBytes(await all, DATA);
+  } finally {
+    file.close();
+    fs.closeSync(writing);
+    pair.close();
+    fs.rmSync(dir, { recursive: true });
+  }
+}, { only: "deno" });
+
 test("a file of /proc, whose size is not known, sends what count asks for", async () => {
   const expected = new Uint8Array(fs.readFileSync("/proc/version"));
   const pair = await raw.open();

@@ -12,6 +12,7 @@ import { isBun } from "./harness.ts";
 const sockets = (isBun ? bunLoader : denoLoader).load(["libc.so.6"], {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   socketpair: { args: ["i32", "i32", "i32", "buffer"], returns: "i32" },
+  pipe2: { args: ["buffer", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
 }, {});
 
@@ -20,6 +21,7 @@ const AF_INET = 2;
 const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0x800;
+const O_NONBLOCK = 0x800;
 
 function call(name: string, ...args: unknown[]): number {
   if (typeof sockets === "string") throw new Error(sockets);
@@ -44,6 +46,24 @@ export function socketPair(): { here: number; there: number; [Symbol.dispose]():
       call("close", here);
       call("close", there);
     },
+  };
+}
+
+/** A pipe whose ends do not block, and that the runtime knows nothing of. */
+export function pipe() {
+  const ends = new Int32Array(2);
+  call("pipe2", ends, O_NONBLOCK);
+  const [read, write] = ends;
+  const open = new Set(ends);
+  const close = (fd: number) => {
+    if (open.delete(fd)) call("close", fd);
+  };
+  return {
+    read,
+    write,
+    closeRead: () => close(read),
+    closeWrite: () => close(write),
+    [Symbol.dispose]: () => open.forEach(close),
   };
 }
 

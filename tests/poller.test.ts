@@ -12,9 +12,12 @@ import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { Poller, poller } from "../ffi/poller.ts";
 import { descriptors, folder, testFile, until } from "./data.ts";
 import { isBun, test } from "./harness.ts";
-import { socketPair } from "./helpers.ts";
+import { pipe, socketPair } from "./helpers.ts";
 
 const libc = () => loadLibc() as Libc;
+/** Milliseconds in which what has happened is reported, on the busiest machine. */
+const SOON = 5000;
+
 const waiting = () => poller(libc()).size;
 
 /** Fills the socket until it takes no more. */
@@ -76,6 +79,21 @@ test("both directions of one descriptor, and two waiters of one direction, are t
   assertEquals(waiting(), 0);
 });
 
+test("a wait that is aborted alone leaves neither a waiter nor a descriptor", async () => {
+  using pair = socketPair();
+  fill(pair.here);
+  const before = descriptors().length;
+  for (let i = 0; i < 3; i++) {
+    const stop = new AbortController();
+    const aborted = writable(pair.here, { signal: stop.signal });
+    assertEquals(waiting(), 1);
+    stop.abort(new Error("enough"));
+    await assertRejects(() => aborted, Error, "enough");
+    assertEquals(waiting(), 0);
+  }
+  await until("epoll and eventfd are closed", () => descriptors().length <= before);
+});
+
 test("a wait that is aborted rejects with the reason and is taken back at once; the other goes on", async () => {
   using pair = socketPair();
   fill(pair.here);
@@ -105,6 +123,28 @@ test("a hang-up makes both directions ready", async () => {
   await all[1];
   drain(pair.there);
   await all[0];
+});
+
+test("a pipe's end learns of the other's: the kernel reports a hang-up or an error alone", async () => {
+  {
+    using ends = pipe();
+    const hangup = readable(ends.read, { signal: AbortSignal.timeout(SOON) });
+    await writable(ends.write); // a round through the same poller: nothing has hung up yet
+    assertEquals(waiting(), 1);
+    ends.closeWrite();
+    await hangup; // EPOLLHUP without EPOLLIN
+  }
+  {
+    using ends = pipe();
+    const { call, wide } = libc().library;
+    const chunk = new Uint8Array(4096);
+    while (call.write(ends.write, chunk, wide(chunk.length)) > 0);
+    const error = writable(ends.write, { signal: AbortSignal.timeout(SOON) });
+    await readable(ends.read);
+    assertEquals(waiting(), 1);
+    ends.closeRead();
+    await error; // EPOLLERR without EPOLLOUT
+  }
 });
 
 test("what is no descriptor, one that is not open and a regular file are refused", async () => {

@@ -362,6 +362,18 @@ test(
   { skip: noProc },
 );
 
+test(
+  "serve takes connections again after a time with too many open files",
+  () =>
+    serving(async (server, site) => {
+      const clients = await Promise.all(Array.from({ length: 80 }, () => Client.to(server.port)));
+      await until(() => server.descriptors() >= 63, "the limit");
+      clients.forEach((client) => client.close());
+      assertSame((await ask(server.port, "/1.bin")).body, site.files.get("/1.bin")!, "afterwards");
+    }, { before: ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh"] }),
+  { skip: noProc },
+);
+
 /** The count of descriptors, once no connection is left. */
 function settled(server: Server): Promise<number> {
   const sockets = () => {

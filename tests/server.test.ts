@@ -953,6 +953,20 @@ serving("lets go of who resets with more on its way than is read ahead", async (
   await soon(place.server.stop(), "all to be forgotten", 5000);
 });
 
+const neverAnswered = Promise.withResolvers<Answer>();
+
+serving("takes no more from a client than is read ahead while it makes an answer", async (place) => {
+  const client = await place.client();
+  client.send(request("/first"));
+  await until(() => place.asked.length === 1, "the request");
+  let all = false;
+  written(client, Buffer.alloc(32 * MIB, request("/next"))).then(() => all = true, () => {});
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => setTimeout(resolve, 50)); // long enough to send it all
+  assert(!all, "32 MiB were taken though nobody reads them");
+  client.close();
+  neverAnswered.resolve({ status: 200, headers: { "Content-Length": "4" }, body: "late" });
+}, { answer: () => neverAnswered.promise });
+
 // stop()
 
 serving("ends idle connections when it stops, and takes no more", async (place) => {
@@ -1017,6 +1031,8 @@ serving("sends a response whole that was still being made when it stopped", asyn
   client.send(request("/dir/"));
   await until(() => place.asked.length === 1, "the request");
   const stopped = place.server.stop();
+  const first = await Promise.race([stopped.then(() => "stopped"), turn().then(() => "still at it")]);
+  assertEquals(first, "still at it");
   slowAnswer.resolve();
   const { status, body } = await client.reply();
   assertEquals([status, String(body)], [200, "late"]);
@@ -1103,6 +1119,27 @@ serving("answers 500 where the answer fails, tells of it, and goes on in order",
   },
   errors: ["thrown", "rejected", "late", "thrown", "thrown"],
 });
+
+for (const [target, content] of [["/a.txt", "this is a"], ["/missing", "404 Not Found\n"]]) {
+  serving(
+    `lets the event loop turn between requests for ${target} that one client has sent at once`,
+    async (place) => {
+      const COUNT = 5000;
+      const client = await place.client();
+      let before = 0;
+      let most = 0;
+      const each = () => {
+        most = Math.max(most, place.sent.length - before);
+        before = place.sent.length;
+        if (before < COUNT && client.socket.writable) setImmediate(each);
+      };
+      each();
+      client.send(request(target).repeat(COUNT));
+      for (let i = 0; i < COUNT; i++) assertEquals(String((await client.reply()).body), content);
+      assert(most < COUNT / 10, `${most} responses in one turn`);
+    },
+  );
+}
 
 // A connection on its own, with a wire that does as it is told
 

@@ -12,10 +12,22 @@ import {
   whyNotSendfile,
 } from "../mod.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "./data.ts";
+import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { isBun, test } from "./harness.ts";
-import { descriptor, type Kind, kinds, nodeAccepted, nodeHttp, type Pair, raw } from "./pairs.ts";
+import {
+  descriptor,
+  type Kind,
+  kinds,
+  nodeAccepted,
+  nodeConnected,
+  nodeHttp,
+  type Pair,
+  raw,
+} from "./pairs.ts";
+
+const ways = [true, false];
 
 /** What precedes the body on a node:http socket. */
 function body(kind: Kind, received: Uint8Array): Uint8Array {
@@ -103,17 +115,52 @@ test("two transfers on one socket run one after the other", async () => {
 
 test("a transfer that fails lets the next one on its socket begin", async () => {
   using file = testFile(DATA);
-  const pair = await raw.open();
-  try {
-    const all = pair.peer.all();
-    const failing = sendfile(pair.socket, "/nonexistent");
-    const next = sendfile(pair.socket, file.file);
-    await assertRejects(() => failing);
-    assertEquals(await next, DATA.length);
-    pair.end();
-    assertBytes(await all, DATA);
-  } finally {
-    pair.close();
+  for (const kind of kinds.filter((kind) => kind !== nodeHttp)) {
+    const pair = await kind.open();
+    try {
+      const all = pair.peer.all();
+      const atOnce = sendfile(pair.socket, "/nonexistent");
+      const later = sendfile(pair.socket, file.path, { rateLimit: 100_000, onProgress: failAt(20_000) });
+      const next = sendfile(pair.socket, file.path);
+      await assertRejects(() => atOnce);
+      await assertRejects(() => later, Error, "after 20000");
+      assertEquals(await next, DATA.length);
+      pair.end();
+      assertBytes(await all, concat(DATA.subarray(0, 20_000), DATA));
+    } finally {
+      pair.close();
+    }
+  }
+});
+
+function failAt(bytes: number): (sent: number) => void {
+  return (sent) => {
+    if (sent >= bytes) throw new Error(`after ${sent}`);
+  };
+}
+
+test("node:net: several writes that wait go before a transfer, and others behind it", async () => {
+  using file = testFile(DATA);
+  const parts = [4_000_000, 10, 300_000, 20].map((length, i) => bytes(length, 40 + i));
+  for (const zeroCopy of [true, false]) {
+    for (const kind of [nodeAccepted, nodeConnected]) {
+      const pair = await kind.open();
+      const socket = pair.socket as net.Socket;
+      try {
+        const [first, second, third, last] = parts;
+        for (const part of [first, second, third]) socket.write(part); // the peer does not read yet
+        const sending = sendfile(socket, file.path, { zeroCopy });
+        socket.write(last.subarray(0, 10));
+        socket.end(last.subarray(10));
+        assertBytes(await pair.peer.all(), concat(first, second, third, DATA, last));
+        assertEquals(await sending, DATA.length);
+        for (const name of ["_write", "_writev"]) {
+          assert(!Object.hasOwn(socket, name), `${name} is still ours`);
+        }
+      } finally {
+        pair.close();
+      }
+    }
   }
 });
 
@@ -155,7 +202,9 @@ test("node:net: a socket that is still connecting sends once it is connected", a
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const socket = net.connect((server.address() as net.AddressInfo).port, "127.0.0.1");
   try {
-    assertEquals(await sendfile(socket, file.file), DATA.length);
+    const starts: unknown[] = [];
+    assertEquals(await sendfile(socket, file.file, { onStart: (start) => starts.push(start) }), DATA.length);
+    assertEquals(starts, [{ via: "sendfile" }]);
     socket.end();
     assertBytes(await promise, DATA);
   } finally {
@@ -203,6 +252,57 @@ test("the runtime closes its socket in the middle: the transfer ends, and leaves
   }
 });
 
+test("the runtime closes its socket while the peer reads nothing: the transfer ends all the same", async () => {
+  using file = testFile(bytes(16 * 1024 * 1024));
+  const owners = kinds.filter((kind) => kind !== descriptor);
+  await Promise.all(
+    owners.flatMap((kind) => ways.map((zeroCopy) => closedInTheMiddle(kind, zeroCopy, file.path))),
+  );
+});
+
+async function closedInTheMiddle(kind: Kind, zeroCopy: boolean, path: string): Promise<void> {
+  const pair = await kind.open({ small: kind.native });
+  try {
+    const outcome = sendfile(pair.socket, path, { zeroCopy }).catch((error) => error);
+    await pair.peer.atLeast(1000);
+    pair.peer.socket.pause();
+    closeHere(pair);
+    const error = await Promise.race([outcome, after(10_000)]);
+    assert(error instanceof ConnectionClosedError, `${kind.name}, ${zeroCopy}: ${error}`);
+  } finally {
+    pair.close();
+  }
+}
+
+/** Closes the socket under test as its owner would, and leaves the peer as it is. */
+function closeHere(pair: Pair): void {
+  const { destroy, terminate } = pair.socket as unknown as Record<string, (() => void) | undefined>;
+  const close = destroy ?? terminate;
+  if (close) close.call(pair.socket);
+  else pair.end();
+}
+
+function after(ms: number): Promise<string> {
+  return new Promise((resolve) => setTimeout(() => resolve(`nothing after ${ms} ms`), ms));
+}
+
+test("a Bun socket that is paused when its peer resets ends a transfer", async () => {
+  using file = testFile(bytes(16 * 1024 * 1024));
+  for (const zeroCopy of ways) {
+    const pair = await raw.open({ small: true });
+    try {
+      (pair.socket as unknown as { pause(): void }).pause();
+      const outcome = sendfile(pair.socket, file.path, { zeroCopy }).catch((error) => error);
+      await pair.peer.atLeast(1000);
+      pair.peer.socket.resetAndDestroy();
+      const error = await Promise.race([outcome, after(10_000)]);
+      assert(error instanceof ConnectionClosedError, String(error));
+    } finally {
+      pair.close();
+    }
+  }
+}, { only: "bun" });
+
 test("a descriptor that was closed and handed out again gets no byte of another's file", async () => {
   using file = testFile(bytes(16 * 1024 * 1024));
   for (let round = 0; round < 20; round++) {
@@ -224,6 +324,140 @@ test("a descriptor that was closed and handed out again gets no byte of another'
       assertEquals(new TextDecoder().decode(await stranger.peer.all()), "hello");
       stranger.close();
     }
+  }
+});
+
+for (const underWay of [false, true]) {
+  const when = underWay ? ", in the middle of a transfer" : "";
+  test(`a closed socket never leads to the connection that has its descriptor's number now${when}`, async () => {
+    using file = testFile(DATA);
+    const strangers = await Strangers.listen();
+    for (const kind of kinds.filter((kind) => kind.native && kind !== descriptor && kind !== nodeHttp)) {
+      const pair = await kind.open();
+      try {
+        let sent = 0;
+        const sending = underWay
+          ? sendfile(pair.socket, file.path, { rateLimit: 10_000, onProgress: (bytes) => sent = bytes })
+          : sendfile(pair.socket, file.path, { count: 1000, onProgress: (bytes) => sent = bytes });
+        const outcome = sending.catch((error) => error);
+        await until("something was sent", () => sent > 0);
+        await strangers.take(() => closeHere(pair));
+        const error = await (underWay ? outcome : assertRejects(() => sendfile(pair.socket, file.path)));
+        assert(error instanceof ConnectionClosedError, `${kind.name}: ${error}`);
+        await strangers.assertUntouched(kind.name);
+      } finally {
+        pair.close();
+        strangers.leave();
+      }
+    }
+    strangers.close();
+  });
+}
+
+/** Connections that get the numbers of descriptors that others have closed. */
+class Strangers {
+  readonly #server: net.Server;
+  #sockets: net.Socket[] = [];
+  #received = 0;
+
+  constructor(server: net.Server) {
+    this.#server = server.on("connection", (socket) => this.#meet(socket));
+  }
+
+  static async listen(): Promise<Strangers> {
+    const server = net.createServer();
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    return new Strangers(server);
+  }
+
+  #meet(socket: net.Socket): void {
+    this.#sockets.push(socket.on("data", (data) => this.#received += data.length));
+  }
+
+  /** Connects until all numbers are taken that `close` has made free. */
+  async take(close: () => void): Promise<void> {
+    const before = descriptors();
+    close();
+    await until("a descriptor is closed", () => descriptors().length < before.length);
+    const left = new Set(descriptors());
+    const numbers = before.filter((text) => !left.has(text)).map((text) => `${text.split(" ")[0]} `);
+    const { port } = this.#server.address() as net.AddressInfo;
+    for (let i = 0; i < 20; i++) {
+      await new Promise<void>((done) => this.#meet(net.connect(port, "127.0.0.1", done)));
+    }
+    await until("all are accepted", () => this.#sockets.length === 40);
+    const now = descriptors();
+    assert(numbers.every((number) => now.some((text) => text.startsWith(number))), `${numbers}: ${now}`);
+  }
+
+  /** That each receives what the other end of its connection sends, and nothing else. */
+  async assertUntouched(name: string): Promise<void> {
+    await Promise.all(this.#sockets.map((socket) => new Promise((done) => socket.write("!", done))));
+    await until("each has its own byte", () => this.#received >= this.#sockets.length);
+    assertEquals(this.#received, this.#sockets.length, `${name}: a stranger has received more`);
+  }
+
+  leave(): void {
+    this.#sockets.forEach((socket) => socket.destroy());
+    this.#sockets = [];
+    this.#received = 0;
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+}
+
+test("connections are found by both addresses and both ports", async () => {
+  const libc = loadLibc() as Libc;
+  const servers = await Promise.all([0, 0].map(async () => {
+    const accepted: net.Socket[] = [];
+    const server = net.createServer((socket) => accepted.push(socket));
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    return { server, accepted, port: (server.address() as net.AddressInfo).port };
+  }));
+  const connect = (port: number, localAddress: string, localPort?: number) =>
+    new Promise<net.Socket>((resolve, reject) => {
+      const socket = net.connect({ port, host: "127.0.0.1", localAddress, localPort });
+      socket.once("connect", () => resolve(socket)).once("error", reject);
+    });
+  const [{ port: one }, { port: other }] = servers;
+  const first = await connect(one, "127.0.0.1");
+  const { localPort } = first;
+  const clients = [first, await connect(one, "127.0.0.2", localPort), await connect(one, "127.0.0.1")];
+  clients.push(await connect(other, "127.0.0.1", localPort), await connect(other, "127.0.0.2", localPort));
+  await until("all are accepted", () => servers[0].accepted.length + servers[1].accepted.length === 5);
+  try {
+    const sockets = [...clients, ...servers.flatMap(({ accepted }) => accepted)];
+    const found = sockets.map((socket) => {
+      const local = { hostname: socket.localAddress!, port: socket.localPort! };
+      const remote = { hostname: socket.remoteAddress!, port: socket.remotePort! };
+      return findConnection(libc, parseConnection(libc, local, remote)!);
+    });
+    assert(found.every((fd) => typeof fd === "number"), String(found));
+    assertEquals(new Set(found).size, sockets.length);
+  } finally {
+    for (const socket of clients) socket.destroy();
+    for (const { server } of servers) server.close();
+  }
+});
+
+test("what a connection has written includes what still waits to be sent", async () => {
+  const libc = loadLibc() as Libc;
+  const pair = await descriptor.open({ small: true });
+  const fd = pair.socket as number;
+  try {
+    const chunk = bytes(10_000);
+    let written = 0;
+    for (let sent; (sent = libc.send(fd, chunk, false)) > 0;) written += sent;
+    const { written: told, acked } = { ...libc.tcp(fd)! };
+    assertEquals(told, written);
+    assert(acked < written);
+    await pair.peer.atLeast(written);
+    await until("all is acknowledged", () => libc.tcp(fd)!.acked === written);
+    assertEquals(libc.tcp(fd)!.written, written);
+  } finally {
+    pair.close();
   }
 });
 
@@ -285,10 +519,14 @@ test("node:http: head and body in order over keep-alive, under load", async () =
 test("node:http: a body waits for a head that the peer does not read", async () => {
   using file = testFile(DATA);
   const head = "x".repeat(8_000_000); // more than the kernel takes at once
+  const starts: unknown[] = [];
   const server = http.createServer(async (_request, response) => {
     response.writeHead(200, { "Content-Length": head.length + DATA.length });
     response.write(head);
-    await sendfile(response.socket!, file.path, { count: DATA.length });
+    await sendfile(response.socket!, file.path, {
+      count: DATA.length,
+      onStart: (start) => starts.push(start),
+    });
     response.end();
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
@@ -305,6 +543,9 @@ test("node:http: a body waits for a head that the peer does not read", async () 
       }).on("error", reject);
     });
     assertBytes(received, concat(new TextEncoder().encode(head), DATA));
+    // Bun's server does not tell when it has written what it holds.
+    const reason = "the server still holds bytes that come before";
+    assertEquals(starts, [isBun ? { via: "copy", reason } : { via: "sendfile" }]);
   } finally {
     server.close();
     server.closeAllConnections();

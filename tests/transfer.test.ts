@@ -1,6 +1,15 @@
 /** What can happen to a transfer on its way. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { ConnectionClosedError, createSendfileCallable, sendfile, sendfileStats } from "../mod.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import * as fs from "node:fs";
+import type * as net from "node:net";
+import {
+  ConnectionClosedError,
+  createSendfileCallable,
+  sendfile,
+  SendfileNotAvailableError,
+  sendfileStats,
+  sendfileSync,
+} from "../mod.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { poller } from "../ffi/poller.ts";
@@ -9,6 +18,11 @@ import { faulty } from "./faults.ts";
 import { replaceLibc } from "../ffi/load.ts";
 import { test } from "./harness.ts";
 import { kinds, nodeAccepted, raw } from "./pairs.ts";
+
+const MIB = 1024 * 1024;
+
+/** asm-generic/fcntl.h */
+const O_CLOEXEC = 0o2000000;
 
 const ways = [true, false];
 const named = (zeroCopy: boolean) => zeroCopy ? "sendfile" : "copy";
@@ -44,6 +58,38 @@ for (const zeroCopy of ways) {
       assertBytes(await all, DATA);
       pair.close();
     }
+  });
+
+  way(zeroCopy, "a trailer follows a file that ends before its count", async () => {
+    using file = testFile(DATA.subarray(0, 500));
+    const [header, trailer] = [bytes(100, 2), bytes(300, 3)];
+    for (const kind of [raw, nodeAccepted]) {
+      const pair = await kind.open();
+      const all = pair.peer.all();
+      assertEquals(await sendfile(pair.socket, file.path, { header, trailer, count: 1000, zeroCopy }), 500);
+      pair.end();
+      assertBytes(await all, concat(header, DATA.subarray(0, 500), trailer));
+      pair.close();
+    }
+  });
+
+  way(zeroCopy, "a slow but steady reader is not timed out", async () => {
+    using file = testFile(DATA);
+    const timeout = 1500;
+    const pair = await raw.open({ small: true });
+    const sending = sendfile(pair.socket, file.path, { zeroCopy, timeout });
+    const began = performance.now();
+    for (let length = 1; length < DATA.length; length += 120_000) {
+      await Promise.race([pair.peer.atLeast(length), sending]);
+      pair.peer.socket.pause();
+      await new Promise((resolve) => setTimeout(resolve, timeout / 6)); // what makes it slow
+    }
+    assert(performance.now() - began > timeout, "it was not slow enough");
+    const all = pair.peer.all();
+    assertEquals(await sending, DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+    pair.close();
   });
 
   way(zeroCopy, "100 sockets at once, each with its own bytes, and no descriptor left", async () => {
@@ -163,6 +209,60 @@ for (const zeroCopy of ways) {
   });
 }
 
+test("no call asks for more than 4 MiB: one fast peer must not hold the thread", async () => {
+  const content = bytes(10 * MIB + 1);
+  using file = testFile(content);
+  const pair = await raw.open();
+  const counts: number[] = [];
+  const libc = faulty({});
+  const { sendfile: real } = libc;
+  libc.sendfile = (out, file, offset, count) => {
+    counts.push(count);
+    return real(out, file, offset, count);
+  };
+  try {
+    replaceLibc(libc);
+    const all = pair.peer.all();
+    assertEquals(await sendfile(pair.socket, file.file), content.length);
+    pair.end();
+    assertBytes(await all, content);
+    assert(counts.length > 0 && counts.every((count) => count <= 4 * MIB), JSON.stringify(counts));
+  } finally {
+    replaceLibc(undefined);
+    pair.close();
+  }
+});
+
+test("what a transfer opens for its wait is closed in a child process", async () => {
+  using file = testFile(bytes(16 * MIB));
+  const pair = await raw.open({ small: true });
+  const fd = fs.openSync(file.path, "r");
+  const before = new Set(descriptors());
+  const stop = new AbortController();
+  const { waits } = sendfileStats();
+  const sending = sendfile(pair.socket, fd, { signal: stop.signal });
+  try {
+    await until("the transfer waits", () => sendfileStats().waits > waits);
+    const opened = descriptors().filter((text) => !before.has(text));
+    for (const part of ["socket:", "eventpoll", "eventfd", file.path]) {
+      assert(opened.some((text) => text.includes(part)), `no ${part} in ${opened}`);
+    }
+    const inherited = opened.filter((text) => !closesOnExec(Number(text.split(" ")[0])));
+    assertEquals(inherited, []);
+  } finally {
+    stop.abort();
+    await assertRejects(() => sending);
+    fs.closeSync(fd);
+    pair.close();
+  }
+});
+
+/** By /proc: what a runtime's own spawn closes beside it depends on the runtime. */
+function closesOnExec(fd: number): boolean {
+  const info = fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8");
+  return (parseInt(/^flags:\s*(\d+)/m.exec(info)![1], 8) & O_CLOEXEC) !== 0;
+}
+
 test("EINTR is tried again, and EAGAIN with nothing sent waits", async () => {
   using file = testFile(DATA);
   const pair = await raw.open();
@@ -172,6 +272,47 @@ test("EINTR is tried again, and EAGAIN with nothing sent waits", async () => {
     assertEquals(await sendfile(pair.socket, file.file), DATA.length);
     pair.end();
     assertBytes(await all, DATA);
+  } finally {
+    replaceLibc(undefined);
+    pair.close();
+  }
+});
+
+test("sendfileSync refuses a socket that has something else to send before", async () => {
+  using file = testFile(DATA);
+  const limit = { timeout: 1000 }; // of a call that would go through: this thread is the reader's too
+  {
+    const pair = await raw.open({ small: true });
+    const sending = sendfile(pair.socket, file.path);
+    const error = assertThrows(() => sendfileSync(pair.socket, file.path, limit), SendfileNotAvailableError);
+    assertEquals([error.reason, error.sent], ["another transfer of this socket is under way", 0]);
+    const all = pair.peer.all();
+    assertEquals(await sending, DATA.length);
+    pair.end();
+    assertBytes(await all, DATA);
+    pair.close();
+  }
+  const pair = await nodeAccepted.open({ small: true });
+  const socket = pair.socket as net.Socket;
+  const before = bytes(4_000_000, 5);
+  socket.write(before); // the peer does not read yet
+  const error = assertThrows(() => sendfileSync(socket, file.path, limit), SendfileNotAvailableError);
+  assertEquals([error.reason, error.sent], ["its runtime still holds bytes that come before", 0]);
+  socket.end();
+  assertBytes(await pair.peer.all(), before);
+  pair.close();
+});
+
+test("EAGAIN is waited for, and not tried again at once", async () => {
+  using file = testFile(DATA.subarray(0, 1000));
+  const pair = await raw.open();
+  const { waits, sendfile: { calls } } = sendfileStats();
+  try {
+    replaceLibc(faulty({ 1: "EAGAIN" }));
+    assertEquals(await sendfile(pair.socket, file.path), 1000);
+    const after = sendfileStats();
+    assertEquals([after.waits - waits, after.sendfile.calls - calls], [1, 2]);
+    assertBytes(await pair.peer.atLeast(1000), DATA.subarray(0, 1000));
   } finally {
     replaceLibc(undefined);
     pair.close();

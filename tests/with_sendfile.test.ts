@@ -14,9 +14,12 @@ import { brotliDecompressSync, gunzipSync } from "node:zlib";
 import { Hono } from "hono";
 import { compress } from "hono/compress";
 import { secureHeaders } from "hono/secure-headers";
+import { findPeer } from "../ffi/find.ts";
+import { replaceLibc } from "../ffi/load.ts";
 import { type BodyWay, serveDir, serveFile, withSendfile } from "../http/mod.ts";
 import { sendfileStats } from "../mod.ts";
 import { bytes, descriptors, folder, openBelow } from "./data.ts";
+import { faulty } from "./faults.ts";
 import { isBun, test } from "./harness.ts";
 import { assertSame, Client, parseMultipart, type Reply, request } from "./http_client.ts";
 import { DATA as DATA_FRAME, GOAWAY, Http2, RST_STREAM } from "./http2_raw.ts";
@@ -33,6 +36,7 @@ const NOT_FIRST = "the connection was not seen from its first byte";
 const OTHER_HEAD = "what the server wrote is not the head that was expected";
 const LATE = "the head did not leave in time, or is not the one that was expected";
 const SEVERAL = "several connections have this peer";
+const UNDER_WAY = "an earlier response is still under way";
 const NOT_WORTH = "more descriptors than the body is worth looking at";
 const NOT_THE_FILES = "status or length are not the file's any more";
 const SENDFILE: BodyWay = { via: "sendfile" };
@@ -40,6 +44,7 @@ const native = (reason: string): BodyWay => ({ via: "native", reason });
 
 const SMALL = Buffer.from("some small text");
 const MIDDLE = Buffer.from(bytes(100_000, 2));
+const MIDDLES = Buffer.from(bytes(MIB, 4));
 const LARGE = Buffer.from(bytes(3 * MIB + 1));
 const OTHER = Buffer.from(bytes(LARGE.length, 3));
 const TEXT = Buffer.from("some text, again and again. ".repeat(100_000));
@@ -509,6 +514,58 @@ for (const fields of ["", "Connection: keep-alive\r\n"]) {
 }
 
 test(
+  "a large file behind a response that its client has not got yet is the server's",
+  () =>
+    serving(async (place) => {
+      const client = await Client.to(place.port);
+      client.socket.pause(); // what it does not read, its system does not acknowledge: not a whole 1 MiB
+      client.send(request("/first"), request("/large.bin", { fields: "Connection: keep-alive\r\n" }));
+      await until(() => place.ways.length > 0, "the second response");
+      assertEquals(place.ways, [native(UNDER_WAY)]);
+      client.socket.resume();
+      assertSame((await client.reply()).body, MIDDLES, "the first");
+      assertSame((await client.reply()).body, LARGE, "the large file");
+      client.close();
+    }, {
+      handler: ({ root }) => (request) =>
+        request.url.endsWith("/first")
+          ? new Response(MIDDLES)
+          : serveDir(request, { fsRoot: root, quiet: true }),
+    }),
+  DENO,
+);
+
+test(
+  "a descriptor that leads to another connection by the time it is duplicated sends nothing there",
+  () =>
+    serving(async (place) => {
+      const stranger = await Client.to(place.port);
+      stranger.send(request("/small.txt"));
+      assertSame((await stranger.reply()).body, SMALL, "the small file");
+      const libc = faulty({});
+      const theirs = findPeer(libc, libc.parseEndpoint("127.0.0.1", stranger.socket.localPort!)!, Infinity);
+      assert(typeof theirs === "number");
+      // As where the server closes the connection, and accepts another under its number, just before.
+      const dup = libc.dup.bind(libc);
+      libc.dup = () => dup(theirs);
+      const client = await Client.to(place.port);
+      try {
+        replaceLibc(libc);
+        client.send(request("/large.bin"));
+        assertSame((await client.reply()).body, LARGE, "the file");
+        assertEquals(place.ways, [native("the server has closed the connection")]);
+        stranger.send(request("/small.txt"));
+        assertSame((await stranger.reply()).body, SMALL, "the small file again");
+      } finally {
+        replaceLibc(undefined);
+        client.close();
+        stranger.close();
+      }
+    }),
+  DENO,
+);
+
+test(
   "large files between pipelined middle ones are whole as far as they come",
   () =>
     serving(async (place) => {
@@ -523,6 +580,41 @@ test(
       client.socket.end();
       assertEquals((await client.rest()).length, 0);
       client.close();
+    }),
+  DENO,
+);
+
+test(
+  "nothing is lost of a file that is handed over whole while its client reads nothing",
+  () =>
+    serving(async (place) => {
+      const client = await Client.to(place.port);
+      client.socket.pause();
+      client.send(request("/large.bin"), request("/small.txt").repeat(20_000));
+      await until(() => place.moved() > LARGE.length - FIRST - 1, "all to be handed to the system");
+      await new Promise((resolve) => setTimeout(resolve, 200)); // a server that closes now resets the connection
+      client.socket.resume();
+      assertSame((await client.reply()).body, LARGE, "the file");
+      client.close();
+      assertEquals(place.ways, [SENDFILE]);
+    }),
+  DENO,
+);
+
+test(
+  "how many bytes the server sends before the file goes past it is drawn by lot",
+  () =>
+    serving(async (place) => {
+      const given = new Set<number>();
+      let before = 0;
+      for (let i = 0; i < 8; i++) {
+        assertSame((await only(place.port, request("/large.bin"))).body, LARGE, "the file");
+        const moved = place.moved();
+        given.add(LARGE.length - (moved - before));
+        before = moved;
+      }
+      assert(given.size > 1, `always ${[...given]}`);
+      assertEquals(place.ways, Array(8).fill(SENDFILE));
     }),
   DENO,
 );
