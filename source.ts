@@ -1,6 +1,7 @@
 import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
-import { SendfileNotAvailableError } from "./errors.ts";
+import { SendfileError, SendfileNotAvailableError } from "./errors.ts";
+import { exactFileId, type FileId, isSameFile } from "./ffi/file_id.ts";
 import { findFile, isFile } from "./ffi/find.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { SendfileRegion } from "./region.ts";
@@ -64,11 +65,11 @@ export function checkFile(file: SendfileFile): void {
  * opened, `SendfileNotAvailableError` where it is not a regular file.
  */
 export function openSource(file: SendfileFile, libc: Libc | undefined): Source {
-  if (typeof file === "number") return new DescriptorSource(file, false, libc);
+  if (typeof file === "number") return new DescriptorSource(file, "caller", libc);
   if (typeof file === "string" || file instanceof URL) return openPath(file, libc);
   if (file instanceof SendfileRegion) return openPath(file.path, libc, file.offset, file.count);
   if (file instanceof Blob) return openBlob(file, libc);
-  if (isFileHandle(file)) return new DescriptorSource(file.fd, false, libc);
+  if (isFileHandle(file)) return new DescriptorSource(file.fd, "caller", libc);
   return new FsFileSource(file, libc);
 }
 
@@ -85,19 +86,12 @@ function openPath(path: string | URL, libc: Libc | undefined, offset = 0, count?
   // O_NONBLOCK: the open of a FIFO would wait for a writer. It means nothing to a regular file.
   const fd = fs.openSync(name, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
   try {
-    return new DescriptorSource(fd, true, libc, offset, count);
+    return new DescriptorSource(fd, "fs", libc, offset, count);
   } catch (error) {
     fs.closeSync(fd);
     throw error;
   }
 }
-
-/**
- * Callers' descriptors that were seen to be regular files: a server sends the same one again and again, and the
- * look costs 3 to 5 % of a small response (measured). Where such a number has become something else since, the
- * kernel refuses what has no position, and the copy looks again.
- */
-const regular = new Set<number>();
 
 class DescriptorSource implements Source {
   descriptor: number;
@@ -106,16 +100,22 @@ class DescriptorSource implements Source {
   readonly #libc: Libc | undefined;
   /** Who closes the descriptor. */
   #owner: "caller" | "fs" | "libc";
+  /** What the descriptor was seen to be; undefined where libc was not asked. */
+  #id: FileId | undefined;
 
-  constructor(fd: number, opened: boolean, libc: Libc | undefined, start = 0, limit?: number) {
+  constructor(
+    fd: number,
+    owner: "caller" | "fs" | "libc",
+    libc: Libc | undefined,
+    start = 0,
+    limit?: number,
+  ) {
     this.descriptor = fd;
     this.start = start;
     this.limit = limit;
     this.#libc = libc;
-    this.#owner = opened ? "fs" : "caller";
-    if (!opened && regular.has(fd)) return;
+    this.#owner = owner;
     this.size(); // throws where it is not a regular file
-    if (!opened) regular.add(fd);
   }
 
   size(): number {
@@ -128,6 +128,7 @@ class DescriptorSource implements Source {
     const stat = this.#libc.stat(this.descriptor);
     if (typeof stat === "number") throw this.#libc.error(stat, "fstat");
     if (!stat.regular) throw new SendfileNotAvailableError(NOT_REGULAR);
+    this.#id ??= { dev: stat.dev, ino: stat.ino };
     return stat.size;
   }
 
@@ -152,6 +153,13 @@ class DescriptorSource implements Source {
     if (dup < 0) throw this.#libc.error(dup, "dup");
     this.descriptor = dup;
     this.#owner = "libc";
+    const stat = this.#libc.stat(dup);
+    if (typeof stat === "number" || !isSameFile(stat, this.#id!)) {
+      throw new SendfileError("the descriptor was closed by another thread", {
+        code: "EBADF",
+        syscall: "dup",
+      });
+    }
   }
 
   seek(): void {}
@@ -174,15 +182,22 @@ class FsFileSource implements Source {
     this.#file = file;
     const stat = file.statSync(); // throws where it was closed
     if (!stat.isFile) throw new SendfileNotAvailableError(NOT_REGULAR);
-    const { dev, ino } = stat;
-    if (!libc || ino === null) return;
+    const id = exactFileId(stat.dev, stat.ino);
+    if (!libc || !id) return;
     const known = descriptors.get(file);
-    const fd = known !== undefined && isFile(libc, known, dev, ino) && libc.isReadable(known)
+    const fd = known !== undefined && isFile(libc, known, id) && libc.isReadable(known)
       ? known
-      : findFile(libc, dev, ino);
+      : findFile(libc, id);
     if (fd === undefined) return;
+    // The number may be another Worker's, which closes it at any moment: only the duplicate is looked at and used.
+    const dup = libc.dup(fd);
+    if (dup < 0) return;
+    if (!isFile(libc, dup, id) || !libc.isReadable(dup)) {
+      libc.close(dup);
+      return;
+    }
     descriptors.set(file, fd);
-    this.#found = new DescriptorSource(fd, false, libc);
+    this.#found = new DescriptorSource(dup, "libc", libc);
   }
 
   get descriptor(): number | string {

@@ -52,10 +52,10 @@ export function darwin(arch: "x64" | "arm64"): System {
     stat({ call }, fd, into) {
       const result = call.fstat(fd, statBytes);
       if (result < 0) return result;
-      into.dev = stat.getInt32(0, true);
+      into.dev = BigInt(stat.getUint32(0, true));
       readMode(into, stat.getUint16(4, true));
       readTimes(into, stat, 48);
-      into.ino = uint64(stat, 8);
+      into.ino = stat.getBigUint64(8, true);
       into.size = uint64(stat, 96);
       return result;
     },

@@ -1,3 +1,4 @@
+import { type FileId, isSameFile } from "./file_id.ts";
 import type { Endpoint, Libc } from "./libc.ts";
 
 /** Both ends of a connection. */
@@ -72,20 +73,21 @@ export function findPeer(libc: Libc, remote: Endpoint, budget: number): number |
 }
 
 /**
- * A descriptor that reads the file `dev`, `ino`, found among the process's own. Any of several will do: they read
- * the same bytes, and this package never uses a descriptor's own position.
+ * A descriptor that reads the file `id`, found among the process's own. Any of several will do: they read the same
+ * bytes, and this package never uses a descriptor's own position. It may be another thread's, which can close it at any
+ * moment: use only a duplicate that {@link isFile} has been asked about.
  */
-export function findFile(libc: Libc, dev: number, ino: number): number | undefined {
+export function findFile(libc: Libc, id: FileId): number | undefined {
   let found: number | undefined;
   libc.eachOpen(libc.descriptorLimit(), (fd) => {
-    if (isFile(libc, fd, dev, ino) && libc.isReadable(fd)) found = fd;
+    if (isFile(libc, fd, id) && libc.isReadable(fd)) found = fd;
     return found === undefined;
   });
   return found;
 }
 
-/** Whether `fd` stands for the regular file `dev`, `ino`. */
-export function isFile(libc: Libc, fd: number, dev: number, ino: number): boolean {
+/** Whether `fd` stands for the regular file `id`. */
+export function isFile(libc: Libc, fd: number, id: FileId): boolean {
   const stat = libc.stat(fd);
-  return typeof stat === "object" && stat.regular && stat.ino === ino && stat.dev === dev;
+  return typeof stat === "object" && stat.regular && isSameFile(stat, id);
 }

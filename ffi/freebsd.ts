@@ -35,8 +35,8 @@ export function freebsd(): System {
     stat({ call }, fd, into) {
       const result = call.fstat(fd, statBytes);
       if (result < 0) return result;
-      into.dev = uint64(stat, 0);
-      into.ino = uint64(stat, 8);
+      into.dev = stat.getBigUint64(0, true);
+      into.ino = stat.getBigUint64(8, true);
       readMode(into, stat.getUint16(24, true));
       readTimes(into, stat, 64);
       into.size = uint64(stat, 112);

@@ -16,6 +16,7 @@ const POLLED = 1024;
 
 const AF_INET = 2;
 const IPPROTO_TCP = 6;
+const TCP_NODELAY = 1;
 const SOCK_STREAM = 1;
 
 /** The same C declaration on every system. */
@@ -79,8 +80,8 @@ export class Libc {
     regular: false,
     directory: false,
     size: 0,
-    dev: 0,
-    ino: 0,
+    dev: 0n,
+    ino: 0n,
     seconds: 0,
     nanoseconds: 0,
     changed: 0,
@@ -151,6 +152,13 @@ export class Libc {
     this.#value[0] = value;
     const result = this.library.call.setsockopt(fd, level, option, this.#value, 4);
     return result < 0 ? this.#failed() : result;
+  }
+
+  /** getsockopt's TCP_NODELAY; undefined where `fd` is no TCP socket. */
+  noDelay(fd: number): boolean | undefined {
+    this.#length[0] = 4;
+    const result = this.library.call.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, this.#value, this.#length);
+    return result < 0 ? undefined : this.#value[0] !== 0;
   }
 
   /** A duplicate of `fd` that a child process does not inherit, or a negated errno. The caller closes it. */

@@ -111,8 +111,8 @@ export function linux(arch: "x64" | "arm64"): System {
     stat({ call, wide }, fd, into) {
       const result = call.fstat(wide(SYS_fstat), fd, statBytes);
       if (result < 0) return result;
-      into.dev = uint64(stat, 0);
-      into.ino = uint64(stat, 8);
+      into.dev = stat.getBigUint64(0, true);
+      into.ino = stat.getBigUint64(8, true);
       readMode(into, stat.getUint32(modeAt, true));
       readTimes(into, stat, 88);
       into.size = uint64(stat, 48);

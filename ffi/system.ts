@@ -58,8 +58,9 @@ export interface FileStat {
   directory: boolean;
   /** st_size in bytes. */
   size: number;
-  dev: number;
-  ino: number;
+  /** Exact: a double is not, from 2^53 on. */
+  dev: bigint;
+  ino: bigint;
   /** st_mtim: the last modification, in seconds since 1970 and nanoseconds from there. */
   seconds: number;
   nanoseconds: number;

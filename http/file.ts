@@ -11,8 +11,8 @@ export interface OpenFile {
   /** A path to open it by once more: without symlinks, where the file was checked to be inside a root. */
   readonly real: string;
   readonly size: number;
-  readonly dev: number;
-  readonly ino: number;
+  readonly dev: bigint;
+  readonly ino: bigint;
   /** The last modification: seconds since 1970, and nanoseconds from there. */
   readonly seconds: number;
   readonly nanoseconds: number;
@@ -110,8 +110,8 @@ function look(fd: number): Seen {
     regular: stat.isFile(),
     directory: stat.isDirectory(),
     size: Number(stat.size),
-    dev: Number(stat.dev),
-    ino: Number(stat.ino),
+    dev: BigInt.asUintN(64, stat.dev),
+    ino: BigInt.asUintN(64, stat.ino),
     seconds,
     nanoseconds: Number(stat.mtimeNs - BigInt(seconds) * 1_000_000_000n),
     changed: Number(stat.ctimeNs) / 1e9,

@@ -17,8 +17,8 @@ export interface StdFileInfo {
  */
 export function applyInfo(told: StdFileInfo, file: OpenFile): OpenFile {
   if (told.size !== file.size) return file;
-  if (typeof told.ino === "number" && told.ino !== file.ino) return file;
-  if (typeof told.dev === "number" && told.dev !== file.dev) return file;
+  if (typeof told.ino === "number" && told.ino !== Number(file.ino)) return file;
+  if (typeof told.dev === "number" && told.dev !== Number(file.dev)) return file;
   const changed = told.ctime?.getTime();
   // Deno tells whole seconds.
   if (changed !== undefined && Math.abs(changed - file.changed * 1000) >= 1000) return file;

@@ -2,6 +2,7 @@ import { join, resolve, SEPARATOR } from "@std/path";
 import * as fs from "node:fs";
 import process from "node:process";
 import { libc } from "../ffi/load.ts";
+import { exactFileId, isSameFile } from "../ffi/file_id.ts";
 import { BAD_REQUEST, NOT_FOUND, type OpenFile, openFile, type Refusal, refusal } from "./file.ts";
 import { lastSeen, saw } from "./seen.ts";
 
@@ -157,6 +158,8 @@ function pathOfSame(fd: number, path: string): string | undefined {
   const real = fs.realpathSync.native(path);
   const opened = fs.fstatSync(fd, { bigint: true });
   const seen = fs.lstatSync(real, { bigint: true });
-  const same = opened.dev === seen.dev && opened.ino === seen.ino;
+  // Deno rounds inode numbers above 2^53: there the time of the last change must tell neighbours apart.
+  const exact = exactFileId(opened.dev, opened.ino) !== undefined;
+  const same = isSameFile(opened, seen) && (exact || opened.ctimeNs === seen.ctimeNs);
   return same && fs.realpathSync.native(path) === real ? real : undefined;
 }

@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { exactFileId, isSameFile } from "../ffi/file_id.ts";
 import { type Answer, type Asked, REASONS } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "./file.ts";
@@ -104,9 +105,10 @@ function nativeBody(
 }
 
 /** Whether the file's path still leads to it. */
-function isStill({ real, dev, ino }: OpenFile): boolean {
-  const stat = fs.statSync(real, { throwIfNoEntry: false });
-  return stat?.dev === dev && stat.ino === ino;
+function isStill(file: OpenFile): boolean {
+  const stat = fs.statSync(file.real, { throwIfNoEntry: false });
+  const id = stat && exactFileId(stat.dev, stat.ino);
+  return id !== undefined && isSameFile(id, file);
 }
 
 /** One chunk at a time, when it is asked for. */
@@ -138,17 +140,18 @@ function streamOf(chunks: Chunks): ReadableStream<Uint8Array<ArrayBuffer>> {
  * descriptors have none. Undefined where the path has become another file meanwhile.
  */
 function openNative(
-  { real, dev, ino }: OpenFile,
+  file: OpenFile,
   offset: number,
 ): ReadableStream<Uint8Array<ArrayBuffer>> | undefined {
   let native: Deno.FsFile;
   try {
-    native = Deno.openSync(real);
+    native = Deno.openSync(file.real);
   } catch {
     return undefined;
   }
   const stat = native.statSync();
-  if (stat.dev === dev && stat.ino === ino) {
+  const id = exactFileId(stat.dev, stat.ino);
+  if (id && isSameFile(id, file)) {
     if (offset > 0) native.seekSync(offset, Deno.SeekMode.Start);
     return native.readable;
   }

@@ -1,3 +1,4 @@
+import { isSameFile } from "../ffi/file_id.ts";
 import type { OpenFile } from "./file.ts";
 
 /** Milliseconds for which a file that was seen below a root counts as being there. */
@@ -32,7 +33,7 @@ export function lastSeen(root: string, path: string, file: OpenFile): string | u
 }
 
 function isSame(one: OpenFile, other: Sighting): boolean {
-  return one.ino === other.ino && one.dev === other.dev && one.changed === other.changed;
+  return isSameFile(one, other) && one.changed === other.changed;
 }
 
 /** Takes note that `file`, opened as `path`, is `real`, below `root`. */

@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import { ConnectionClosedError } from "../errors.ts";
+import { isSameFile } from "../ffi/file_id.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Via } from "../options.ts";
 import { nextRound } from "../runtime.ts";
@@ -145,10 +146,10 @@ export class Takeover {
   /** The file opened anew, and the socket's descriptor made ours; or why not. */
   #hold(): Held | string {
     const { libc, fd, cookie } = this.#plan.connection;
-    const { real, dev, ino } = this.#stream.body.file;
+    const { real } = this.#stream.body.file;
     const file = openRegular(real);
     if (file.kind === "refusal") return "the file is not there any more";
-    const out = file.dev === dev && file.ino === ino ? libc.dup(fd) : -1;
+    const out = isSameFile(file, this.#stream.body.file) ? libc.dup(fd) : -1;
     // Looked at after the duplicate was made: from here on nobody can put another in its place.
     if (out >= 0 && libc.cookie(out) === cookie) return { file, out };
     fs.closeSync(file.fd);
