@@ -1,3 +1,4 @@
+import { socketClosed } from "../errors.ts";
 import { findConnection, isConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Descriptor, Target } from "./target.ts";
@@ -35,6 +36,7 @@ export class DenoConn implements Target, Descriptor {
     // and its descriptor handed out again, it is not.
     if (this.#libc === libc && this.alive()) return this;
     if ("handshake" in this.#conn) return "TLS";
+    this.#cookie = 0n;
     const local = this.#conn.localAddr;
     const remote = this.#conn.remoteAddr;
     if (local.transport !== "tcp" || remote.transport !== "tcp") {
@@ -43,17 +45,52 @@ export class DenoConn implements Target, Descriptor {
     const ends = parseConnection(libc, local, remote);
     if (!ends) return "its addresses are not IP addresses";
     const told = internalDescriptor(this.#conn);
-    const fd = told !== undefined && isConnection(libc, told, ends) ? told : findConnection(libc, ends);
+    const fd = told === undefined
+      ? findConnection(libc, ends)
+      : isConnection(libc, told, ends)
+      ? told
+      : undefined;
     if (fd === undefined) return "its descriptor was not found, or is not the only one with its addresses";
+    if (!this.#leadsTo(libc, fd)) return "the descriptor with its addresses is another connection's";
     this.fd = fd;
     this.#libc = libc;
     this.#cookie = libc.cookie(fd);
-    if (this.#cookie === 0n) this.alive = () => isConnection(libc, fd, ends);
+    if (this.#cookie === 0n) this.alive = () => this.#isOpen(libc, fd) && isConnection(libc, fd, ends);
     return this;
   }
 
   alive(): boolean {
-    return this.#cookie !== 0n && this.#libc!.cookie(this.fd) === this.#cookie;
+    return this.#cookie !== 0n && this.#libc!.cookie(this.fd) === this.#cookie &&
+      this.#isOpen(this.#libc!, this.fd);
+  }
+
+  /**
+   * Whether Deno still has the connection open. A closed one keeps its number and addresses, which may be those of a
+   * new connection now, where a client comes again from the same port. Deno throws `BadResource` for a closed one in
+   * any call; this one changes nothing.
+   */
+  #isOpen(libc: Libc, fd: number): boolean {
+    return this.#setNoDelay(libc.noDelay(fd) ?? false);
+  }
+
+  #setNoDelay(on: boolean): boolean {
+    try {
+      (this.#conn as Deno.TcpConn).setNoDelay(on);
+      return true;
+    } catch (error) {
+      if ((error as Error).name === "BadResource") return false;
+      throw error;
+    }
+  }
+
+  /** Whether `fd` is the socket behind the connection: what Deno changes of the one is seen at the other. */
+  #leadsTo(libc: Libc, fd: number): boolean {
+    const before = libc.noDelay(fd);
+    if (before === undefined) return false;
+    if (!this.#setNoDelay(!before)) throw socketClosed();
+    const changed = libc.noDelay(fd) === !before;
+    this.#setNoDelay(before);
+    return changed;
   }
 
   write(bytes: Uint8Array): Promise<number> {
