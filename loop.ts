@@ -6,7 +6,7 @@ import { poller } from "./ffi/poller.ts";
 import type { Source } from "./source.ts";
 import { count, counters } from "./stats.ts";
 import type { Descriptor } from "./target/target.ts";
-import { timedOut, type Transfer } from "./transfer.ts";
+import { LONGEST_TIMER, timedOut, type Transfer } from "./transfer.ts";
 
 /** Bytes asked of a transfer's first call: what fits into the socket's buffer (4 MiB at most by default). */
 const FIRST = 4 * 1024 * 1024;
@@ -112,7 +112,7 @@ export class Sending {
     const { libc, source } = this.#way;
     const transfer = this.#transfer;
     if (transfer.ahead > 0) return "again";
-    if (!this.#announced) this.#announce();
+    if (!this.#announced && transfer.isSized) this.#announce();
     const most = transfer.sent === 0 ? FIRST : PIECE;
     const count = Math.min(most, transfer.piece, transfer.remaining);
     counters.sendfile.calls++;
@@ -124,6 +124,7 @@ export class Sending {
     }
     this.#held = false;
     spend(sent);
+    if (!this.#announced) this.#announce(); // an empty file is not announced
     transfer.moved(sent, "sendfile");
     if (transfer.remaining === 0) return "done";
     // A short count means that the buffer is full, or nearly: to wait is better than to hammer (measured).
@@ -206,14 +207,16 @@ export class Sending {
   block(): void {
     const { libc } = this.#way;
     const transfer = this.#transfer;
-    const { timeout } = transfer.options;
+    const { timeout = Infinity } = transfer.options;
+    // poll(2) takes whole milliseconds, and below 0 for no limit.
+    const limit = timeout > LONGEST_TIMER ? -1 : Math.ceil(timeout);
     for (;;) {
       const outcome = this.step();
       if (outcome === "done") return;
       this.#flow();
       if (typeof outcome === "object") throw new SendfileNotAvailableError(outcome.copy, transfer.sent);
-      if (outcome === "wait" && !libc.block(this.#out, "writable", timeout ?? -1)) {
-        throw timedOut(timeout!, transfer.sent);
+      if (outcome === "wait" && !libc.block(this.#out, "writable", limit)) {
+        throw timedOut(limit, transfer.sent);
       }
     }
   }

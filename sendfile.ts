@@ -4,6 +4,7 @@ import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
 import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./loop.ts";
 import { checkOptions, type SendfileOptions } from "./options.ts";
+import { beginWithin, inOrder, isBusy } from "./queue.ts";
 import { checkFile, openSource, type SendfileFile, type Source } from "./source.ts";
 import { type SendfileSocket, targetOf } from "./target.ts";
 import type { Target } from "./target/target.ts";
@@ -65,13 +66,12 @@ export function sendParts(
   const target = targetOf(socket);
   checkFile(file);
   parts.forEach(checkOptions);
-  return inTurn(socket, () => {
-    for (const { signal } of parts) signal?.throwIfAborted();
-    const start = () => beginParts(target, file, parts, observer);
-    if (!target.hold) return endInTurn(start());
-    const quiet = parts.every(({ onStart, onProgress }) => onStart === undefined && onProgress === undefined);
-    return endInTurn(target.hold(start, quiet)); // behind hold: what others write goes on meanwhile
-  });
+  for (const { signal } of parts) signal?.throwIfAborted();
+  const quiet = parts.every(({ onStart, onProgress }) => onStart === undefined && onProgress === undefined);
+  const start = () => beginParts(target, file, parts, observer);
+  return beginWithin(parts[0], start, (begin) =>
+    // The budget's turn comes behind hold: what others write goes on meanwhile.
+    inOrder(socket, quiet, () => endInTurn(target.hold ? target.hold(begin, quiet) : begin())));
 }
 
 /** One transfer after another, without a wait as long as none of them has to. */
@@ -90,22 +90,6 @@ function beginParts(
   };
   const sent = begin(target, file, first, observer);
   return typeof sent === "number" ? next(sent) : sent.then(next);
-}
-
-/** The last transfer of each socket that has one. */
-const lines = new Map<SendfileSocket, Promise<unknown>>();
-
-/** Runs `start` once the transfers before it on this socket have settled: now, where there is none. */
-function inTurn(socket: SendfileSocket, start: () => number | Promise<number>): number | Promise<number> {
-  const before = lines.get(socket);
-  const running = before ? before.then(start, start) : start();
-  if (typeof running === "number") return running;
-  lines.set(socket, running);
-  const leave = () => {
-    if (lines.get(socket) === running) lines.delete(socket);
-  };
-  running.then(leave, leave);
-  return running;
 }
 
 /** Decides the way and goes it; a transfer that need not wait has come to its end on return. */
@@ -167,7 +151,7 @@ export function sendfileSync(
   const target = targetOf(socket);
   checkFile(file);
   checkOptions(options);
-  if (lines.has(socket)) throw new SendfileNotAvailableError("another transfer of this socket is under way");
+  if (isBusy(socket)) throw new SendfileNotAvailableError("another transfer of this socket is under way");
   if (target.pending?.()) {
     throw new SendfileNotAvailableError("its runtime still holds bytes that come before");
   }

@@ -7,6 +7,12 @@ import type { Target } from "./target/target.ts";
 
 const NOTHING = new Uint8Array(0);
 
+/** Milliseconds that a timer can wait: it fires at once where it is to wait longer. */
+export const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** Bytes asked for at a time of a file that has 0 by its size. */
+const UNSIZED = 64 * 1024;
+
 /** Milliseconds between two looks at whether the runtime still has the socket open. */
 const WATCH = 1000;
 
@@ -64,7 +70,10 @@ export class Transfer {
   remaining: number;
   /** Whether the end is where the file ends, and not where a count says. */
   readonly #toEnd: boolean;
+  #hasEnded = false;
   readonly #start: number;
+  /** False: stat says 0 bytes, which procfs also says of files that have some. Only reading tells. */
+  isSized = true;
   /** 0 where nothing depends on the clock, which would be asked for each small file. */
   readonly #began: number;
   /** Undefined before the first wait. */
@@ -102,17 +111,20 @@ export class Transfer {
   }
 
   #toFileEnd(): void {
-    this.remaining = Math.max(0, this.source.size() - this.position);
+    const size = this.source.size();
+    this.isSized = size > 0;
+    this.remaining = this.isSized ? Math.max(0, size - this.position) : UNSIZED;
   }
 
   /** Whether there is more of the file to send; a file without a count is looked at again, as it may have grown. */
   hasMore(): boolean {
-    if (this.remaining === 0 && this.#toEnd && this.sent > 0) this.#toFileEnd();
+    if (this.remaining === 0 && this.#toEnd && this.sent > 0 && !this.#hasEnded) this.#toFileEnd();
     return this.remaining > 0;
   }
 
-  /** The file has ended before the count was reached: no more will come. */
+  /** A call gave 0: the file has ended here, whatever its size in stat says. */
   ended(): void {
+    this.#hasEnded = true;
     this.remaining = 0;
   }
 
@@ -188,7 +200,7 @@ export class Transfer {
   /** Starts the clock of `timeout`, which ends the transfer; to be cleared after the wait. */
   deadline(): ReturnType<typeof setTimeout> | undefined {
     const { timeout } = this.options;
-    if (timeout === undefined) return undefined;
+    if (timeout === undefined || timeout > LONGEST_TIMER) return undefined;
     const now = performance.now();
     this.#lastProgress ??= now;
     return setTimeout(
@@ -216,18 +228,20 @@ export class Transfer {
 
   /** Sleeps until the rate limit lets the next piece go. */
   async pause(): Promise<void> {
-    const { ahead, stop } = this;
-    if (ahead <= 0) return;
-    await new Promise<void>((resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        stop.removeEventListener("abort", wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, ahead);
-      stop.addEventListener("abort", wake);
-    });
-    stop.throwIfAborted();
+    const { stop } = this;
+    if (this.ahead <= 0) return;
+    do {
+      await new Promise<void>((resolve) => {
+        const wake = () => {
+          clearTimeout(timer);
+          stop.removeEventListener("abort", wake);
+          resolve();
+        };
+        const timer = setTimeout(wake, Math.min(this.ahead, LONGEST_TIMER));
+        stop.addEventListener("abort", wake);
+      });
+      stop.throwIfAborted();
+    } while (this.ahead > 1);
     this.#lastProgress = performance.now(); // a pause is not a lack of progress
   }
 

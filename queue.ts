@@ -1,0 +1,89 @@
+import type { SendfileSocket } from "./target.ts";
+import { LONGEST_TIMER, timedOut } from "./transfer.ts";
+
+type Sent = number | Promise<number>;
+
+const QUEUE = Symbol.for("@zerocopy/sendfile.queue");
+
+/** The last transfer of each socket that has one. Two copies of this module in a thread share it. */
+const last: Map<SendfileSocket, Promise<number>> =
+  ((globalThis as { [QUEUE]?: Map<SendfileSocket, Promise<number>> })[QUEUE] ??= new Map());
+
+/** Whether a transfer of this socket is under way. */
+export function isBusy(socket: SendfileSocket): boolean {
+  return last.has(socket);
+}
+
+/**
+ * Runs `start` once the transfers before it on this socket have settled: now, where there is none. `quiet`: no code of
+ * the caller's runs before `start` first waits; otherwise that code may begin another transfer, which has to wait.
+ */
+export function inOrder(socket: SendfileSocket, quiet: boolean, start: () => Sent): Sent {
+  const before = last.get(socket);
+  if (before) return enter(socket, before.then(start, start));
+  if (!quiet) {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    enter(socket, promise);
+    try {
+      resolve(start());
+    } catch (error) {
+      reject(error);
+    }
+    return promise;
+  }
+  const running = start();
+  return typeof running === "number" ? running : enter(socket, running);
+}
+
+function enter(socket: SendfileSocket, running: Promise<number>): Promise<number> {
+  last.set(socket, running);
+  const leave = () => {
+    if (last.get(socket) === running) last.delete(socket);
+  };
+  running.then(leave, leave);
+  return running;
+}
+
+/** What may end the wait for a transfer's beginning. */
+export interface Limits {
+  readonly signal?: AbortSignal;
+  /** Milliseconds. */
+  readonly timeout?: number;
+}
+
+/**
+ * Gives `schedule` a function that begins a transfer, and what came of it; rejects where `signal` or `timeout` comes
+ * first. A beginning that comes after that does nothing.
+ */
+export function beginWithin(
+  { signal, timeout }: Limits,
+  start: () => Sent,
+  schedule: (begin: () => Sent) => Sent,
+): Sent {
+  const state = { begun: false, over: false };
+  let stopWaiting = () => {};
+  const result = schedule(() => {
+    if (state.over) return 0;
+    state.begun = true;
+    stopWaiting();
+    return start();
+  });
+  if (typeof result === "number" || state.begun || (!signal && timeout === undefined)) return result;
+  return new Promise((resolve, reject) => {
+    const giveUp = (error: unknown) => {
+      state.over = true;
+      stopWaiting();
+      reject(error);
+    };
+    const onAbort = () => giveUp(signal!.reason);
+    const timer = timeout === undefined || timeout > LONGEST_TIMER
+      ? undefined
+      : setTimeout(() => giveUp(timedOut(timeout, 0)), timeout);
+    stopWaiting = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    signal?.addEventListener("abort", onAbort);
+    result.finally(() => stopWaiting()).then(resolve, reject);
+  });
+}
