@@ -1,3 +1,4 @@
+import { yieldToEventLoop } from "../runtime.ts";
 import type { Listen, Wire } from "./wire.ts";
 
 class DenoWire implements Wire {
@@ -34,8 +35,11 @@ class DenoWire implements Wire {
   }
 }
 
-/** Milliseconds until a connection is taken again, after one could not be: the process has too many files open. */
+/** Milliseconds until a connection is accepted again where descriptors or memory have run out. */
 const PAUSE = 100;
+
+/** Errors of accept(2) that only time can cure. Any other concerns one connection, which has left the queue with it. */
+const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 
 /** `Deno.listen`. */
 export const listenDeno: Listen = ({ host, port, shared }, accept) => {
@@ -43,9 +47,14 @@ export const listenDeno: Listen = ({ host, port, shared }, accept) => {
   let open = true;
   (async () => {
     while (open) {
-      const conn = await listener.accept().catch(() => undefined);
-      if (conn) accept(new DenoWire(conn));
-      else if (open) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      try {
+        accept(new DenoWire(await listener.accept()));
+      } catch (error) {
+        if (!open) return;
+        // A client that has already reset is `NotConnected`: of those there can be thousands in a row.
+        const isExhausted = EXHAUSTED.has((error as { code?: string }).code ?? "");
+        await (isExhausted ? new Promise((resolve) => setTimeout(resolve, PAUSE)) : yieldToEventLoop());
+      }
     }
   })();
   return {
