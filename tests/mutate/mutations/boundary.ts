@@ -53,7 +53,7 @@ export const BOUNDARY: readonly Mutation[] = [
   {
     name: "what a path was and is may differ",
     file: "http/paths.ts",
-    search: "const same = opened.dev === seen.dev && opened.ino === seen.ino;",
+    search: "const same = isSameFile(opened, seen) && (exact || opened.ctimeNs === seen.ctimeNs);",
     replace: "const same = true;",
     why: "Without FFI, who can write below the root could serve what is outside.",
     tests: selection("boundary.test.ts", "only the path tells"),
@@ -158,7 +158,7 @@ export const BOUNDARY: readonly Mutation[] = [
   {
     name: "a file's inode is not compared",
     file: "http/seen.ts",
-    search: "one.ino === other.ino && ",
+    search: "isSameFile(one, other) && ",
     replace: "",
     why: "A symlink to a file outside that was changed in the same moment would be served.",
     tests: selection("boundary.test.ts", "same moment"),

@@ -206,7 +206,7 @@ export const FFI: readonly Mutation[] = [
   {
     name: "any descriptor is the file",
     file: "ffi/find.ts",
-    search: "stat.regular && stat.ino === ino && stat.dev === dev",
+    search: "stat.regular && isSameFile(stat, id)",
     replace: "stat.regular",
     why: "A Deno.FsFile would be sent as another file that happens to be open.",
     tests: selection("files.test.ts", "Deno.FsFile|FsFile"),

@@ -51,7 +51,7 @@ export const HANDOFF: readonly Mutation[] = [
   {
     name: "a replaced file is taken for the old one",
     file: "http/takeover.ts",
-    search: "file.dev === dev && file.ino === ino ? libc.dup(fd) : -1",
+    search: "isSameFile(file, this.#stream.body.file) ? libc.dup(fd) : -1",
     replace: "libc.dup(fd)",
     why: "The head of one file would be followed by the bytes of another.",
     tests: selection("with_sendfile.test.ts", "replaced"),

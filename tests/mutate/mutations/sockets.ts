@@ -14,7 +14,8 @@ export const SOCKETS: readonly Mutation[] = [
   {
     name: "a Deno.Conn is always alive",
     file: "target/deno.ts",
-    search: "return this.#cookie !== 0n && this.#libc!.cookie(this.fd) === this.#cookie;",
+    search:
+      "return this.#cookie !== 0n && this.#libc!.cookie(this.fd) === this.#cookie &&\n      this.#isOpen(this.#libc!, this.fd);",
     replace: "return true;",
     why: "A closed connection's file would go to whoever has its descriptor's number now.",
     tests: NUMBER,
@@ -76,8 +77,8 @@ export const SOCKETS: readonly Mutation[] = [
   {
     name: "the descriptor that Deno tells is not checked",
     file: "target/deno.ts",
-    search: "told !== undefined && isConnection(libc, told, ends)",
-    replace: "told !== undefined",
+    search: "isConnection(libc, told, ends)",
+    replace: "true",
     why: "A closed connection's file would go to whoever has its descriptor's number now.",
     tests: selection("sockets.test.ts", "number now|handed out again"),
     only: DENO_CONN,

@@ -6,8 +6,8 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the piece of one call is 1 GiB",
     file: "loop.ts",
-    search: "const PIECE = 4 * 1024 * 1024;",
-    replace: "const PIECE = 1024 * 1024 * 1024;",
+    search: "const most = transfer.sent === 0 ? FIRST : PIECE;",
+    replace: "const most = 1024 * 1024 * 1024;",
     why: "One peer that reads as fast as we send would hold the thread for as long as its file lasts.",
     tests: selection("transfer.test.ts", "no call asks for more"),
   },
@@ -93,15 +93,15 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a transfer does not wait for the one before",
-    file: "sendfile.ts",
-    search: "const running = before ? before.then(start, start) : start();",
-    replace: "const running = start();",
+    file: "queue.ts",
+    search: "const before = last.get(socket);",
+    replace: "const before = undefined as Promise<number> | undefined;",
     why: "Bytes of two files would mix.",
     tests: selection("sockets.test.ts", "one after the other"),
   },
   {
     name: "a failed transfer holds up the next one",
-    file: "sendfile.ts",
+    file: "queue.ts",
     search: "before.then(start, start)",
     replace: "before.then(start)",
     why: "One failure would fail all that were begun behind it.",
@@ -110,7 +110,7 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "sendfileSync does not look whether a transfer is under way",
     file: "sendfile.ts",
-    search: "if (lines.has(socket)) throw",
+    search: "if (isBusy(socket)) throw",
     replace: "if (false) throw",
     why: "Bytes of two files would mix.",
     tests: selection("transfer.test.ts", "sendfileSync refuses"),
@@ -175,7 +175,7 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the timeout is not started",
     file: "transfer.ts",
-    search: "if (timeout === undefined) return undefined;\n    const now",
+    search: "if (timeout === undefined || timeout > LONGEST_TIMER) return undefined;\n    const now",
     replace: "return undefined;\n    const now",
     why: "A client that reads nothing would keep a descriptor for ever.",
     tests: selection("conformance.test.ts", "CP-053|timeout"),
