@@ -1,3 +1,5 @@
+import { isDeno } from "../runtime.ts";
+
 /**
  * Which file something is. Inode numbers reach 2^64 (overlayfs with `xino`, some network file systems), and as doubles
  * neighbours above 2^53 compare equal.
@@ -17,7 +19,7 @@ export function exactFileId(dev: number | bigint, ino: number | bigint | null): 
 function exact(value: number | bigint | null): bigint | undefined {
   if (value === null) return undefined;
   if (Number.isSafeInteger(Number(value))) return BigInt.asUintN(64, BigInt(value));
-  return typeof value === "bigint" && !("Deno" in globalThis) ? BigInt.asUintN(64, value) : undefined;
+  return typeof value === "bigint" && !isDeno ? BigInt.asUintN(64, value) : undefined;
 }
 
 export function isSameFile(one: FileId, other: FileId): boolean {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import process from "node:process";
+import { isBun, isDeno } from "../runtime.ts";
 
 /** The part in use of the handle that a socket of Deno's has. */
 interface Handle {
@@ -24,12 +25,12 @@ const holders = new WeakMap<Socket, IncomingMessage>();
 export function holdReading(request: IncomingMessage, socket: Socket): () => void {
   const { headers } = request;
   if ("content-length" in headers || "transfer-encoding" in headers) return () => {};
-  if ("Bun" in globalThis) {
+  if (isBun) {
     socket.pause();
     return () => void socket.resume();
   }
   const { _handle: handle } = socket as Socket & { _handle?: Partial<Handle> | null };
-  if (!("Deno" in globalThis) || !handle?.readStop || !handle.readStart) return () => {};
+  if (!isDeno || !handle?.readStop || !handle.readStart) return () => {};
   handle.readStop();
   holders.set(socket, request);
   const start = () => {

@@ -1,5 +1,5 @@
-import { setImmediate } from "node:timers";
 import { socketClosed } from "../errors.ts";
+import { nextRound } from "../runtime.ts";
 
 /** The part in use of the socket of Bun's own http server. */
 export interface BunHttpSocket {
@@ -19,7 +19,7 @@ const LONGEST_WAIT = 250;
  */
 export async function untilTaken(socket: BunHttpSocket, signal: AbortSignal): Promise<void> {
   // In any case: the end of a connection is an event, which no chain of promises lets through.
-  await new Promise((resolve) => setImmediate(resolve));
+  await nextRound();
   for (let wait = 1; !socket.destroyed && !signal.aborted; wait = Math.min(2 * wait, LONGEST_WAIT)) {
     if (!socket._httpMessage?.writableLength) return;
     await new Promise((resolve) => setTimeout(resolve, wait));
