@@ -5,12 +5,12 @@ import { type FileBody, isFileBody, NOT_FOUND, type OpenFile, openRegular, type 
 import {
   checkField,
   describesContent,
-  describesFile,
   dropFields,
   type FieldList,
   type Fields,
   overlay,
   putFields,
+  putTextFields,
   valueOf,
 } from "./headers.ts";
 import { multipart } from "./multipart.ts";
@@ -78,7 +78,7 @@ export function answerMethod({ method }: Asked, rules: Rules): Answer | undefine
   if (method === "GET" || method === "HEAD") return undefined;
   if (method === "OPTIONS") {
     const headers: Fields = { Allow: ALLOW };
-    putFields(headers, rules.fields.filter(([name]) => !describesFile(name)));
+    putTextFields(headers, rules.fields);
     return { status: 204, headers, body: undefined, missing: true };
   }
   return { ...answerText({ method }, rules, 405, { Allow: ALLOW }), missing: true };
@@ -108,8 +108,7 @@ export function answerText(
     "Content-Length": String(text.length),
     "Content-Type": "text/plain; charset=utf-8",
   };
-  // A text is not the file that the caller's ETag or Content-Encoding is about.
-  putFields(fields, rules.fields.filter(([name]) => !describesFile(name)));
+  putTextFields(fields, rules.fields);
   return { status, headers: fields, body: method === "HEAD" ? undefined : text };
 }
 

@@ -82,23 +82,26 @@ function keyOf(fields: Fields, name: string): string | undefined {
  */
 export function putFields(fields: Fields, list: FieldList): void {
   if (list.length === 0) return;
-  const put = new Map<string, string[]>();
-  const spelled = new Map<string, string>();
+  const put = new Map<string, { readonly name: string; readonly values: string[] }>();
   for (const [name, value] of list) {
     const lower = name.toLowerCase();
-    const values = put.get(lower);
-    if (values) {
-      values.push(value);
-      continue;
-    }
-    put.set(lower, [value]);
-    spelled.set(lower, name);
+    const known = put.get(lower);
+    if (known) known.values.push(value);
+    else put.set(lower, { name, values: [value] });
   }
-  for (const [lower, values] of put) {
-    const key = keyOf(fields, lower) ?? spelled.get(lower)!;
+  for (const [lower, { name, values }] of put) {
+    const key = keyOf(fields, lower) ?? name;
     if (lower === "vary") fields[key] = [...values, valueOf(fields, key) ?? ""].reduce(mergeVary);
     else fields[key] = values.length === 1 ? values[0] : values;
   }
+}
+
+/**
+ * Puts those of a caller's fields in that hold for any response: a text of ours is not the file that the caller's ETag
+ * or Content-Encoding is about.
+ */
+export function putTextFields(fields: Fields, list: FieldList): void {
+  putFields(fields, list.filter(([name]) => !describesFile(name)));
 }
 
 /** What both `Vary` fields say. */

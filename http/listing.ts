@@ -4,7 +4,7 @@ import { yieldToEventLoop } from "../runtime.ts";
 import { quality } from "./accept.ts";
 import { type Answer, answerRefusal, type Asked } from "./answer.ts";
 import { refusal } from "./file.ts";
-import { describesFile, type Fields, putFields } from "./headers.ts";
+import { type Fields, putTextFields } from "./headers.ts";
 import type { DirectoryRules } from "./options.ts";
 import { type Directory, isPlain, openInside, type Target } from "./paths.ts";
 
@@ -49,7 +49,7 @@ export async function answerListing(
     "Vary": "Accept",
   };
   if (!json) headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'";
-  putFields(headers, rules.fields.filter(([name]) => !describesFile(name)));
+  putTextFields(headers, rules.fields);
   return { status: 200, headers, body: asked.method === "HEAD" ? undefined : body };
 }
 
