@@ -6,7 +6,7 @@ import { poller } from "./ffi/poller.ts";
 import type { Source } from "./source.ts";
 import { count, counters } from "./stats.ts";
 import type { Descriptor } from "./target/target.ts";
-import { LONGEST_TIMER, timedOut, type Transfer } from "./transfer.ts";
+import { limitOf, timedOut, type Transfer } from "./transfer.ts";
 
 /** Bytes asked of a transfer's first call: what fits into the socket's buffer (4 MiB at most by default). */
 const FIRST = 4 * 1024 * 1024;
@@ -207,16 +207,16 @@ export class Sending {
   block(): void {
     const { libc } = this.#way;
     const transfer = this.#transfer;
-    const { timeout = Infinity } = transfer.options;
+    const { timeout } = transfer.options;
     // poll(2) takes whole milliseconds, and below 0 for no limit.
-    const limit = timeout > LONGEST_TIMER ? -1 : Math.ceil(timeout);
+    const limit = Math.ceil(limitOf(timeout) ?? -1);
     for (;;) {
       const outcome = this.step();
       if (outcome === "done") return;
       this.#flow();
       if (typeof outcome === "object") throw new SendfileNotAvailableError(outcome.copy, transfer.sent);
       if (outcome === "wait" && !libc.block(this.#out, "writable", limit)) {
-        throw timedOut(limit, transfer.sent);
+        throw timedOut(timeout!, transfer.sent);
       }
     }
   }

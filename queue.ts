@@ -1,5 +1,5 @@
 import type { SendfileSocket } from "./target.ts";
-import { LONGEST_TIMER, timedOut } from "./transfer.ts";
+import { limitOf, timedOut } from "./transfer.ts";
 
 type Sent = number | Promise<number>;
 
@@ -60,6 +60,7 @@ export function beginWithin(
   start: () => Sent,
   schedule: (begin: () => Sent) => Sent,
 ): Sent {
+  const limit = limitOf(timeout);
   const state = { begun: false, over: false };
   let stopWaiting = () => {};
   const result = schedule(() => {
@@ -68,7 +69,7 @@ export function beginWithin(
     stopWaiting();
     return start();
   });
-  if (typeof result === "number" || state.begun || (!signal && timeout === undefined)) return result;
+  if (typeof result === "number" || state.begun || (!signal && limit === undefined)) return result;
   return new Promise((resolve, reject) => {
     const giveUp = (error: unknown) => {
       state.over = true;
@@ -76,9 +77,7 @@ export function beginWithin(
       reject(error);
     };
     const onAbort = () => giveUp(signal!.reason);
-    const timer = timeout === undefined || timeout > LONGEST_TIMER
-      ? undefined
-      : setTimeout(() => giveUp(timedOut(timeout, 0)), timeout);
+    const timer = limit === undefined ? undefined : setTimeout(() => giveUp(timedOut(limit, 0)), limit);
     stopWaiting = () => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);

@@ -8,7 +8,12 @@ import type { Target } from "./target/target.ts";
 const NOTHING = new Uint8Array(0);
 
 /** Milliseconds that a timer can wait: it fires at once where it is to wait longer. */
-export const LONGEST_TIMER = 2 ** 31 - 1;
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** A `timeout` in milliseconds; undefined where there is none, as there is none beyond what a timer can wait. */
+export function limitOf(timeout: number | undefined): number | undefined {
+  return timeout !== undefined && timeout <= LONGEST_TIMER ? timeout : undefined;
+}
 
 /** Bytes asked for at a time of a file that has 0 by its size. */
 const UNSIZED = 64 * 1024;
@@ -199,8 +204,8 @@ export class Transfer {
 
   /** Starts the clock of `timeout`, which ends the transfer; to be cleared after the wait. */
   deadline(): ReturnType<typeof setTimeout> | undefined {
-    const { timeout } = this.options;
-    if (timeout === undefined || timeout > LONGEST_TIMER) return undefined;
+    const timeout = limitOf(this.options.timeout);
+    if (timeout === undefined) return undefined;
     const now = performance.now();
     this.#lastProgress ??= now;
     return setTimeout(
@@ -228,20 +233,20 @@ export class Transfer {
 
   /** Sleeps until the rate limit lets the next piece go. */
   async pause(): Promise<void> {
-    const { stop } = this;
     if (this.ahead <= 0) return;
-    do {
+    const { stop } = this;
+    for (let { ahead } = this; ahead > 0; ahead = this.ahead) {
       await new Promise<void>((resolve) => {
         const wake = () => {
           clearTimeout(timer);
           stop.removeEventListener("abort", wake);
           resolve();
         };
-        const timer = setTimeout(wake, Math.min(this.ahead, LONGEST_TIMER));
+        const timer = setTimeout(wake, Math.min(ahead, LONGEST_TIMER));
         stop.addEventListener("abort", wake);
       });
       stop.throwIfAborted();
-    } while (this.ahead > 1);
+    }
     this.#lastProgress = performance.now(); // a pause is not a lack of progress
   }
 
