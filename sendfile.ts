@@ -5,7 +5,7 @@ import { libc as loadLibc } from "./ffi/load.ts";
 import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./loop.ts";
 import { checkOptions, type SendfileOptions } from "./options.ts";
 import { beginWithin, inOrder, isBusy } from "./queue.ts";
-import { checkFile, openSource, type SendfileFile, type Source } from "./source.ts";
+import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./source.ts";
 import { type SendfileSocket, targetOf } from "./target.ts";
 import type { Target } from "./target/target.ts";
 import { type Observer, Transfer } from "./transfer.ts";
@@ -59,7 +59,7 @@ export function sendfile(
  */
 export function sendParts(
   socket: SendfileSocket,
-  file: SendfileFile,
+  file: SendfileFile | SeenFile,
   parts: readonly SendfileOptions[],
   observer?: Observer,
 ): number | Promise<number> {
@@ -77,7 +77,7 @@ export function sendParts(
 /** One transfer after another, without a wait as long as none of them has to. */
 function beginParts(
   target: Target,
-  file: SendfileFile,
+  file: SendfileFile | SeenFile,
   [first, ...others]: readonly SendfileOptions[],
   observer: Observer | undefined,
   before = 0,
@@ -95,7 +95,7 @@ function beginParts(
 /** Decides the way and goes it; a transfer that need not wait has come to its end on return. */
 function begin(
   target: Target,
-  file: SendfileFile,
+  file: SendfileFile | SeenFile,
   options: SendfileOptions,
   observer?: Observer,
 ): number | Promise<number> {
@@ -176,7 +176,7 @@ export function sendfileSync(
 /** The file opened, and either all that sendfile(2) needs or the reason against it. */
 function choose(
   target: Target,
-  file: SendfileFile,
+  file: SendfileFile | SeenFile,
   zeroCopy = true,
 ): Way | { source: Source; reason: string } {
   const libc = loadLibc();

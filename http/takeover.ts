@@ -5,6 +5,7 @@ import type { Libc } from "../ffi/libc.ts";
 import type { Via } from "../options.ts";
 import { nextRound } from "../runtime.ts";
 import { sendParts } from "../sendfile.ts";
+import { SeenFile } from "../source.ts";
 import type { Observer } from "../transfer.ts";
 import { TruncatedError } from "./body.ts";
 import { type FileBody, type OpenFile, openRegular } from "./file.ts";
@@ -204,7 +205,9 @@ export class Takeover {
     // The server's own stream of the file is not needed any more.
     const closed = this.#original.cancel();
     try {
-      if (await sendParts(out, file.fd, options, observer) < countOf(rest)) throw new TruncatedError();
+      if (await sendParts(out, new SeenFile(file.fd, file), options, observer) < countOf(rest)) {
+        throw new TruncatedError();
+      }
       libc.shutdown(out);
       await this.#acknowledged(out);
     } catch (error) {

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { ConnectionClosedError } from "../errors.ts";
 import { sendParts } from "../sendfile.ts";
+import { SeenFile } from "../source.ts";
 import type { SendfileSocket } from "../target.ts";
 import { isLost, type Observer } from "../transfer.ts";
 import { TruncatedError } from "./body.ts";
@@ -44,7 +45,12 @@ export function transmit(
   };
   let sent: number | Promise<number>;
   try {
-    sent = sendParts(socket, body.file.fd, optionsOf(body, rateLimit, head), observer);
+    sent = sendParts(
+      socket,
+      new SeenFile(body.file.fd, body.file),
+      optionsOf(body, rateLimit, head),
+      observer,
+    );
   } catch (error) {
     return failed(error);
   }
