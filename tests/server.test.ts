@@ -1582,8 +1582,10 @@ function mutate(head: string, below: (limit: number) => number): string {
       const { index, 0: mark } = marks[below(marks.length)] ?? { index: 0, 0: "" };
       return head.slice(0, index + below(2) * mark.length) + piece + head.slice(index + mark.length);
     }
-    case 5: // another case
-      return head.slice(0, at) + head.slice(at, at + 4).toUpperCase() + head.slice(at + 4);
+    case 5: { // another case, of ASCII: the capital of ÿ is no byte any more
+      const capitals = head.slice(at, at + 4).replace(/[a-z]/g, (letter) => letter.toUpperCase());
+      return head.slice(0, at) + capitals + head.slice(at + 4);
+    }
     default:
       return head.slice(0, at) + piece + head.slice(at);
   }
