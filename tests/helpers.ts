@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import type * as net from "node:net";
@@ -6,7 +7,8 @@ import process from "node:process";
 import { fromFileUrl, join } from "@std/path";
 import { bunLoader } from "../ffi/bun.ts";
 import { denoLoader } from "../ffi/deno.ts";
-import { folder } from "./data.ts";
+import type { Libc } from "../ffi/libc.ts";
+import { bytes, concat, folder } from "./data.ts";
 import { isBun } from "./harness.ts";
 
 const sockets = (isBun ? bunLoader : denoLoader).load(["libc.so.6"], {
@@ -65,6 +67,22 @@ export function pipe() {
     closeWrite: () => close(write),
     [Symbol.dispose]: () => open.forEach(close),
   };
+}
+
+/**
+ * Fills a socket until it takes no more, and stays so while the peer does not read; returns what it took. `settle`:
+ * milliseconds for what the peer's buffer takes over, which makes room here; on a unix socket nothing does.
+ */
+export function fill(libc: Libc, fd: number, settle = 50): Uint8Array {
+  const chunk = bytes(65536, 77);
+  const taken: Uint8Array[] = [];
+  do {
+    const sent = libc.send(fd, chunk, false);
+    if (sent < 0) assertEquals(libc.errorName(sent), "EAGAIN");
+    else taken.push(chunk.subarray(0, sent));
+    assert(taken.length < 1000, "the socket takes it all");
+  } while (libc.block(fd, "writable", settle));
+  return concat(...taken);
 }
 
 /** A connection whose peer is another process, for calls that stop this thread. */
