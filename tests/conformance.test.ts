@@ -22,7 +22,7 @@ import { writable } from "../ffi/mod.ts";
 import { assertBytes, bytes, concat, DATA, type TestFile, testFile, until } from "./data.ts";
 import { faulty } from "./faults.ts";
 import { test } from "./harness.ts";
-import { datagramDescriptor, readInChild } from "./helpers.ts";
+import { datagramDescriptor, fill, readInChild, socketPair } from "./helpers.ts";
 import { descriptor, type Kind, nodeAccepted, nodeTls, type Pair, raw, secure } from "./pairs.ts";
 
 type Way = "sendfile" | "copy";
@@ -86,11 +86,6 @@ async function on(
   }
 }
 
-/** The position, where the runtime's files have one. */
-function assertPosition(file: TestFile, expected: number): void {
-  if (file.position() !== undefined) assertEquals(file.position(), expected, "the file's position");
-}
-
 /** Runs `body` with the C library replaced. */
 async function withLibc<T>(replacement: Libc | string, body: () => Promise<T>): Promise<T> {
   replaceLibc(replacement);
@@ -115,7 +110,7 @@ both(
       assertEquals(await send(way, socket, file.file), DATA.length);
       end();
       assertBytes(await all, DATA);
-      assertPosition(file, DATA.length);
+      file.assertPosition(DATA.length);
       if (way === "sendfile") assert(sendfileStats().waits > waits, "no EAGAIN happened");
     }, SMALL),
 );
@@ -128,7 +123,7 @@ both(
       assertEquals(await send(way, socket, file.file, { offset: 1000, count: 2000 }), 2000);
       end();
       assertBytes(await peer.all(), DATA.subarray(1000, 3000));
-      assertPosition(file, 3000);
+      file.assertPosition(3000);
     }, SMALL),
 );
 
@@ -140,7 +135,7 @@ both(
       assertEquals(await send(way, socket, file.file, { offset: 0 }), 0);
       end();
       assertEquals((await peer.all()).length, 0);
-      assertPosition(file, 0);
+      file.assertPosition(0);
     }),
 );
 
@@ -154,7 +149,7 @@ for (const offset of [0, 3, 6]) {
         assertEquals(await send(way, socket, file.file, { offset }), 6 - offset);
         end();
         assertBytes(await peer.all(), bytes(6).subarray(offset));
-        assertPosition(file, 6);
+        file.assertPosition(6);
       }),
   );
 }
@@ -170,7 +165,7 @@ for (const offset of [0, DATA.length >> 1, DATA.length]) {
         assertEquals(await send(way, socket, file.file, { offset }), DATA.length - offset);
         end();
         assertBytes(await all, DATA.subarray(offset));
-        assertPosition(file, DATA.length);
+        file.assertPosition(DATA.length);
       }),
   );
 }
@@ -187,6 +182,7 @@ both(
       await write(after);
       end();
       assertBytes(await all, concat(before, DATA, after));
+      file.assertPosition(DATA.length);
     }, SMALL),
 );
 
@@ -201,7 +197,7 @@ one("CP-007", "refuses a datagram socket", async () => {
       TypeError,
       "stream socket",
     );
-    assertPosition(file, 0);
+    file.assertPosition(0);
   } finally {
     socket.close();
   }
@@ -216,7 +212,7 @@ both(
       assertEquals(await send(way, socket, file.file), DATA.length);
       end();
       assertBytes(await all, DATA);
-      assertPosition(file, DATA.length);
+      file.assertPosition(DATA.length);
     }, SMALL),
 );
 
@@ -231,7 +227,7 @@ one(
       });
       end();
       assertBytes(await all, DATA);
-      assertPosition(file, DATA.length);
+      file.assertPosition(DATA.length);
     }),
 );
 
@@ -250,7 +246,7 @@ one(
       });
       end();
       assertEquals((await peer.all()).length, 0);
-      assertPosition(file, 0);
+      file.assertPosition(0);
     }),
 );
 
@@ -264,7 +260,7 @@ for (const kind of [secure, nodeTls]) {
         assertEquals(await send("copy", socket, file.file, { zeroCopy: true }), DATA.length);
         end();
         assertBytes(await all, DATA);
-        assertPosition(file, DATA.length);
+        file.assertPosition(DATA.length);
       }),
   );
 }
@@ -279,7 +275,7 @@ both("CP-012", "refuses a socket that was closed, and sends nothing", async (way
       );
       assertEquals(error.sent, 0);
       assertEquals((await peer.all()).length, 0);
-      assertPosition(file, 0);
+      file.assertPosition(0);
     });
   }
 });
@@ -298,7 +294,7 @@ both(
       assertEquals(await sending, DATA.length);
       end();
       assertBytes(await all, concat(prefix, DATA, suffix));
-      assertPosition(file, DATA.length);
+      file.assertPosition(DATA.length);
     }, SMALL),
 );
 
@@ -316,6 +312,7 @@ one(
       assertEquals(await sending, DATA.length);
       end();
       assertBytes(await all, concat(prefix, DATA, suffix));
+      file.assertPosition(DATA.length);
     }),
 );
 
@@ -327,7 +324,7 @@ both(
       assertEquals(await send(way, socket, file.file, { offset: 1000, count: 100 }), 100);
       end();
       assertBytes(await peer.all(), DATA.subarray(1000, 1100));
-      assertPosition(file, 1100);
+      file.assertPosition(1100);
     }),
 );
 
@@ -341,7 +338,7 @@ for (const kind of [secure, nodeTls]) {
         assertEquals(await send("copy", socket, file.file, options), 100);
         end();
         assertBytes(await peer.all(), DATA.subarray(1000, 1100));
-        assertPosition(file, 1100);
+        file.assertPosition(1100);
       }),
   );
 }
@@ -354,6 +351,7 @@ both(
       const received = peer.atLeast(DATA.length).then((all) => (peer.socket.destroy(), all));
       assertEquals(await send(way, socket, file.file), DATA.length);
       assertBytes(await received, DATA);
+      file.assertPosition(DATA.length);
     }),
 );
 
@@ -365,6 +363,7 @@ one(
       const received = peer.atLeast(DATA.length).then((all) => (peer.socket.destroy(), all));
       assertEquals(await send("copy", socket, file.file, { zeroCopy: true }), DATA.length);
       assertBytes(await received, DATA);
+      file.assertPosition(DATA.length);
     }),
 );
 
@@ -376,7 +375,7 @@ both("CP-019 CP-020", "reports a peer that leaves in the middle, and how far it 
       const error = await assertRejects(() => send(way, socket, file.file), ConnectionClosedError);
       assert(error.sent >= 1024 && error.sent < content.length, `sent ${error.sent}`);
       assert(peer.length >= 1024 && peer.length < content.length, `received ${peer.length}`);
-      assertPosition(file, error.sent);
+      file.assertPosition(error.sent);
       if (kind === nodeAccepted) assert((socket as net.Socket).destroyed, "the socket is not destroyed");
     });
   }
@@ -397,6 +396,7 @@ both(
       end();
       assertBytes(await all, concat(DATA, late));
       assert(written);
+      file.assertPosition(DATA.length);
     }, SMALL),
 );
 
@@ -408,7 +408,7 @@ one("CP-022", "with a fallback-only socket and no fallback, fails before the fil
         SendfileNotAvailableError,
       );
       assertEquals(error.reason, "TLS");
-      assertPosition(file, 0);
+      file.assertPosition(0);
       end();
       assertEquals((await peer.all()).length, 0);
     });
@@ -426,7 +426,7 @@ one("CP-023", "without a sendfile in libc says so", () =>
         "no sendfile",
       );
     });
-    assertPosition(file, 0);
+    file.assertPosition(0);
   }));
 
 one("CP-024", "refuses what is no file", () =>
@@ -503,24 +503,36 @@ one(
       await assertRejects(() => sending, Error, "enough");
       // The abort has ended the stream, so all that ever came is what had been sent.
       assertBytes(await peer.all(), DATA.subarray(0, sent));
-      assertPosition(file, sent);
+      file.assertPosition(sent);
       assertEquals(poller(loadLibc() as Libc).size, 0);
     }, SMALL),
 );
 
-one("CP-029", "waits for writability on EAGAIN", () =>
-  on(raw, DATA, async ({ socket, peer, end }, file) => {
-    const { waits } = sendfileStats();
-    let settled = false;
-    const sending = send("sendfile", socket, file.file).finally(() => settled = true);
-    await until("the transfer waits", () => poller(loadLibc() as Libc).size === 1);
-    assertEquals(settled, false);
-    assert(sendfileStats().waits > waits);
-    const all = peer.all();
-    assertEquals(await sending, DATA.length);
-    end();
-    assertBytes(await all, DATA);
-  }, SMALL));
+one(
+  "CP-029",
+  "on EAGAIN waits for writability, and does not ask again before it",
+  () =>
+    on(descriptor, DATA, async ({ socket, peer, end }, file) => {
+      const results: string[] = [];
+      await withLibc(faulty({}, results), async () => {
+        const libc = loadLibc() as Libc;
+        const before = fill(libc, socket as number);
+        const { waits } = sendfileStats();
+        let settled = false;
+        const sending = send("sendfile", socket, file.file).finally(() => settled = true);
+        await until("the transfer waits", () => poller(libc).size === 1);
+        using other = socketPair();
+        await writable(other.here); // a round through the same poller
+        assertEquals(results, ["EAGAIN"]);
+        assertEquals([settled, sendfileStats().waits - waits], [false, 1]);
+        const all = peer.all();
+        assertEquals(await sending, DATA.length);
+        end();
+        assertBytes(await all, concat(before, DATA));
+        file.assertPosition(DATA.length);
+      });
+    }, SMALL),
+);
 
 one(
   "CP-030 CP-070",
@@ -535,7 +547,7 @@ one(
         );
         assertEquals(error.sent, 0);
         assertEquals(poller(loadLibc() as Libc).size, 0);
-        assertPosition(file, 0);
+        file.assertPosition(0);
       });
       const all = peer.all();
       const ways: string[] = [];
@@ -547,6 +559,7 @@ one(
       assertEquals(ways, ["sendfile ", "copy sendfile: EINVAL"]);
       end();
       assertBytes(await all, DATA);
+      file.assertPosition(DATA.length);
     }),
 );
 
@@ -560,7 +573,7 @@ one(
         assertEquals([error.code, error.errno, error.syscall, error.sent], ["EIO", 5, "sendfile", 1000]);
         assertEquals(poller(loadLibc() as Libc).size, 0);
       });
-      assertPosition(file, 1000);
+      file.assertPosition(1000);
       end();
       assertBytes(await peer.all(), DATA.subarray(0, 1000));
     }),
@@ -578,7 +591,7 @@ one(
         );
         assertEquals(error.sent, 1000);
       });
-      assertPosition(file, 1000);
+      file.assertPosition(1000);
       end();
       assertBytes(await peer.all(), DATA.subarray(0, 1000));
     }),
@@ -592,7 +605,7 @@ test("EINVAL after 1000 bytes: the copy goes on from there", () =>
     });
     end();
     assertBytes(await all, DATA);
-    assertPosition(file, DATA.length);
+    file.assertPosition(DATA.length);
   }));
 
 // 1d. No native support
@@ -611,7 +624,7 @@ one(
       });
       end();
       assertEquals((await peer.all()).length, 0);
-      assertPosition(file, 0);
+      file.assertPosition(0);
     }),
 );
 
@@ -626,7 +639,7 @@ one(
       });
       end();
       assertBytes(await all, DATA.subarray(0, 163840));
-      assertPosition(file, 163840);
+      file.assertPosition(163840);
     }),
 );
 
@@ -641,7 +654,7 @@ one(
       });
       end();
       assertBytes(await peer.all(), DATA.subarray(1000, 3000));
-      assertPosition(file, 3000);
+      file.assertPosition(3000);
     }),
 );
 
@@ -675,7 +688,7 @@ one("CP-039", "refuses a datagram descriptor", async () => {
   for (const zeroCopy of [true, false]) {
     await assertRejects(() => sendfile(socket.fd, file.file, { zeroCopy }), TypeError, "not a stream socket");
   }
-  assertPosition(file, 0);
+  file.assertPosition(0);
 });
 
 one(
@@ -709,7 +722,7 @@ one(
       }
       await assertRejects(() => createSendfileCallable(socket)(file.file, 0, -1), RangeError);
       assertEquals(sendfileStats().sendfile.calls, calls, "a call was made");
-      assertPosition(file, 0);
+      file.assertPosition(0);
       end();
       assertEquals((await peer.all()).length, 0);
     }),
@@ -733,7 +746,7 @@ function tenMiB(
     const before = sendfileStats();
     assertEquals(sendfileSync(child.socket, file.file, options), expected.length);
     assertEquals(sendfileStats().sendfile.bytes - before.sendfile.bytes, expected.length);
-    assertPosition(file, offset + expected.length);
+    file.assertPosition(offset + expected.length);
     assertBytes(await child.received(), expected);
   });
   for (const way of ["sendfile", "copy"] as const) {
@@ -743,7 +756,7 @@ function tenMiB(
         assertEquals(await send(way, socket, file.file, options), expected.length);
         end();
         assertBytes(await all, expected);
-        assertPosition(file, offset + expected.length);
+        file.assertPosition(offset + expected.length);
       }));
   }
 }
@@ -773,7 +786,7 @@ one("CP-046", "sends nothing of an empty file, blocking", async () => {
   using file = testFile(new Uint8Array(0));
   await using child = await readInChild();
   assertEquals(sendfileSync(child.socket, file.file), 0);
-  assertPosition(file, 0);
+  file.assertPosition(0);
   assertEquals((await child.received()).length, 0);
 });
 
@@ -789,7 +802,7 @@ both(
       );
       assertEquals(error.code, "ETIMEDOUT");
       assert(error.sent < TEN.length);
-      assertPosition(file, error.sent);
+      file.assertPosition(error.sent);
       peer.socket.destroy();
     }, SMALL),
 );
@@ -798,7 +811,7 @@ one("CP-053", "reports a timeout, blocking", () =>
   on(raw, TEN, ({ socket }, file) => {
     const error = assertThrows(() => sendfileSync(socket, file.file, { timeout: 10 }), SendfileTimeoutError);
     assert(error.sent < TEN.length);
-    assertPosition(file, error.sent);
+    file.assertPosition(error.sent);
     return Promise.resolve();
   }, SMALL));
 
@@ -858,6 +871,7 @@ both(
       assertEquals(await send(way, socket, file.file, { offset: DATA.length + 4096, count: 5 }), 0);
       end();
       assertEquals((await peer.all()).length, 0);
+      file.assertPosition(DATA.length + 4096);
     }),
 );
 
@@ -866,6 +880,7 @@ both("CP-061", "takes its arguments by name", (way) =>
     assertEquals(await send(way, socket, file.file, { count: 3, offset: 4 }), 3);
     end();
     assertBytes(await peer.all(), DATA.subarray(4, 7));
+    file.assertPosition(7);
   }));
 
 both("CP-062", "sends a header before the file", async (way) => {
@@ -876,6 +891,7 @@ both("CP-062", "sends a header before the file", async (way) => {
       assertEquals(await send(way, socket, file.file, { header }), DATA.length);
       end();
       assertBytes(await all, concat(header, DATA));
+      file.assertPosition(DATA.length);
     }, SMALL);
   }
 });
@@ -887,6 +903,7 @@ both("CP-063", "sends a trailer after a part of the file", async (way) => {
       assertEquals(await send(way, socket, file.file, { count: 5, trailer }), 5);
       end();
       assertEquals(new TextDecoder().decode(await peer.all()), "abcde123456789");
+      file.assertPosition(5);
     });
   }
 });
@@ -912,6 +929,7 @@ both(
       assertEquals(await send(way, socket, file.file, { header, trailer }), 0);
       end();
       assertBytes(await peer.all(), concat(header, trailer));
+      file.assertPosition(0);
     }),
 );
 
@@ -939,6 +957,7 @@ one(
       });
       end();
       assertEquals((await peer.all()).length, 0);
+      file.assertPosition(0);
     }),
 );
 
@@ -953,6 +972,7 @@ one(
       });
       end();
       assertBytes(await peer.all(), DATA.subarray(0, 1000));
+      file.assertPosition(1000);
     }),
 );
 
@@ -971,6 +991,7 @@ both(
       assertEquals(await send(way, socket, file.file, { onProgress }), DATA.length + more.length);
       end();
       assertBytes(await all, concat(DATA, more));
+      file.assertPosition(DATA.length + more.length);
     }, SMALL),
 );
 
@@ -989,7 +1010,7 @@ both(
       assertEquals(await send(way, socket, file.file, { count, onProgress }), 700_000);
       end();
       assertBytes(await all, DATA.subarray(0, 700_000));
-      assertPosition(file, 700_000);
+      file.assertPosition(700_000);
     }, SMALL),
 );
 

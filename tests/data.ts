@@ -1,3 +1,4 @@
+import { assertEquals } from "@std/assert";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "@std/path";
@@ -27,12 +28,12 @@ export function folder(): string {
 /** A file for one test: what is handed to `sendfile`, and what can be seen of it. */
 export interface TestFile {
   readonly path: string;
-  /** `Deno.FsFile` on Deno, which has a position; the path on Bun, where no source has one. */
-  readonly file: Deno.FsFile | string;
-  /** Moves the position, where there is one. */
+  /** `Deno.FsFile` on Deno, whose position a transfer moves; on Bun the test's own descriptor, whose it must not. */
+  readonly file: Deno.FsFile | number;
+  /** Moves the position; once, and before any transfer. */
   seek(position: number): void;
-  /** The position; undefined where there is none. */
-  position(): number | undefined;
+  /** Fails unless the position is what a transfer leaves that came as far as `end`. */
+  assertPosition(end: number): void;
   [Symbol.dispose](): void;
 }
 
@@ -40,17 +41,48 @@ export function testFile(content: Uint8Array): TestFile {
   const dir = folder();
   const path = join(dir, "file.bin");
   fs.writeFileSync(path, content);
-  const file = isBun ? undefined : Deno.openSync(path);
+  const dispose = () => fs.rmSync(dir, { recursive: true });
+  if (isBun) {
+    const fd = fs.openSync(path, "r");
+    let left = 0;
+    return {
+      path,
+      file: fd,
+      seek(position) {
+        moveTo(fd, position);
+        left = position;
+      },
+      assertPosition: () => assertEquals(positionOf(fd), left, "the descriptor's position was moved"),
+      [Symbol.dispose]() {
+        fs.closeSync(fd);
+        dispose();
+      },
+    };
+  }
+  const file = Deno.openSync(path);
   return {
     path,
-    file: file ?? path,
-    seek: (position) => void file?.seekSync(position, Deno.SeekMode.Start),
-    position: () => file?.seekSync(0, Deno.SeekMode.Current),
+    file,
+    seek: (position) => void file.seekSync(position, Deno.SeekMode.Start),
+    assertPosition: (end) =>
+      assertEquals(file.seekSync(0, Deno.SeekMode.Current), end, "the file's position"),
     [Symbol.dispose]() {
-      file?.close();
-      fs.rmSync(dir, { recursive: true });
+      file.close();
+      dispose();
     },
   };
+}
+
+/** The position that the kernel keeps for a descriptor of this process. */
+export function positionOf(fd: number): number {
+  return Number(/^pos:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))![1]);
+}
+
+/** Moves a new descriptor of node:fs to `position`, by reading that far: node:fs has no seek. */
+export function moveTo(fd: number, position: number): void {
+  const sink = new Uint8Array(position);
+  if (position > 0) assertEquals(fs.readSync(fd, sink, 0, position, null), position);
+  assertEquals(positionOf(fd), position);
 }
 
 export function concat(...parts: Uint8Array[]): Uint8Array {
