@@ -11,8 +11,9 @@ import {
   SendfileRegion,
   sendfileStats,
 } from "../mod.ts";
-import { assertBytes, bytes, concat, DATA, folder, testFile } from "./data.ts";
+import { assertBytes, bytes, concat, DATA, folder, moveTo, positionOf, testFile } from "./data.ts";
 import { isBun, test } from "./harness.ts";
+import { onlyBy } from "./helpers.ts";
 import { nodeAccepted, raw } from "./pairs.ts";
 
 interface BunGlobal {
@@ -132,11 +133,9 @@ for (const { name, open, content, native } of cases) {
           concat(content, content.subarray(333, 4777), content.subarray(content.length - 5)),
         );
         const after = sendfileStats();
-        assertEquals(
-          after[expected].transfers - before[expected].transfers,
-          3,
-          JSON.stringify(after.reasons),
-        );
+        const reasons = JSON.stringify(after.reasons);
+        assertEquals(after[expected].transfers - before[expected].transfers, 3, reasons);
+        assertEquals(after[expected].bytes - before[expected].bytes, content.length + 4449, reasons);
       } finally {
         await close?.();
         pair.close();
@@ -144,6 +143,32 @@ for (const { name, open, content, native } of cases) {
     });
   }
 }
+
+test("the position of a descriptor and of a FileHandle is neither used nor moved", async () => {
+  using made = testFile(DATA);
+  const fd = fs.openSync(made.path, "r");
+  const handle = await fs.promises.open(made.path);
+  try {
+    for (const [file, number] of [[fd, fd], [handle, handle.fd]] as const) {
+      moveTo(number, 123);
+      for (const zeroCopy of [true, false]) {
+        const pair = await raw.open({ small: true });
+        const all = pair.peer.all();
+        await onlyBy(zeroCopy ? "sendfile" : "copy", async () => {
+          assertEquals(await sendfile(pair.socket, file, { zeroCopy }), DATA.length);
+          assertEquals(await sendfile(pair.socket, file, { zeroCopy, offset: 50, count: 100 }), 100);
+        });
+        assertEquals(positionOf(number), 123);
+        pair.end();
+        assertBytes(await all, concat(DATA, DATA.subarray(50, 150)));
+        pair.close();
+      }
+    }
+  } finally {
+    fs.closeSync(fd);
+    await handle.close();
+  }
+});
 
 test("a descriptor that its owner closes in the middle still sends its own file", async () => {
   using right = testFile(DATA);
@@ -154,15 +179,16 @@ test("a descriptor that its owner closes in the middle still sends its own file"
     const fd = fs.openSync(right.path, "r");
     const others: number[] = [];
     let closed = false;
-    const sent = await sendfile(pair.socket, fd, {
-      zeroCopy,
-      onProgress() {
-        if (closed) return;
-        closed = true;
-        fs.closeSync(fd);
-        for (let i = 0; i < 10; i++) others.push(fs.openSync(wrong.path, "r")); // one of them takes the number
-      },
-    });
+    const onProgress = () => {
+      if (closed) return;
+      closed = true;
+      fs.closeSync(fd);
+      for (let i = 0; i < 10; i++) others.push(fs.openSync(wrong.path, "r")); // one of them takes the number
+    };
+    const sent = await onlyBy(
+      zeroCopy ? "sendfile" : "copy",
+      () => sendfile(pair.socket, fd, { zeroCopy, onProgress }),
+    );
     assert(others.includes(fd), "the number was not handed out again");
     assertEquals(sent, DATA.length);
     pair.end();
@@ -174,21 +200,26 @@ test("a descriptor that its owner closes in the middle still sends its own file"
 
 test("a file that is replaced in the middle is sent as it was opened", async () => {
   using file = testFile(DATA);
-  const pair = await raw.open({ small: true });
-  const all = pair.peer.all();
-  let replaced = false;
-  await sendfile(pair.socket, file.path, {
-    onProgress() {
+  for (const zeroCopy of [true, false]) {
+    fs.writeFileSync(file.path, DATA);
+    const pair = await raw.open({ small: true });
+    const all = pair.peer.all();
+    let replaced = false;
+    const onProgress = () => {
       if (replaced) return;
       replaced = true;
       fs.writeFileSync(file.path + ".new", bytes(DATA.length, 98));
       fs.renameSync(file.path + ".new", file.path);
-    },
-  });
-  assert(replaced);
-  pair.end();
-  assertBytes(await all, DATA);
-  pair.close();
+    };
+    await onlyBy(
+      zeroCopy ? "sendfile" : "copy",
+      () => sendfile(pair.socket, file.path, { zeroCopy, onProgress }),
+    );
+    assert(replaced);
+    pair.end();
+    assertBytes(await all, DATA);
+    pair.close();
+  }
 });
 
 test("a file that grows in the middle sends exactly the count that was promised", async () => {
@@ -221,6 +252,8 @@ test("a FIFO does not hold up the open, and is refused", async () => {
   try {
     const error = await assertRejects(() => sendfile(pair.socket, fifo), SendfileNotAvailableError);
     assertEquals(error.reason, "not a regular file");
+    pair.end();
+    assertEquals((await pair.peer.all()).length, 0);
   } finally {
     pair.close();
     fs.rmSync(dir, { recursive: true });
@@ -310,13 +343,15 @@ test("one file goes over many sockets at once, each with its own position", asyn
   using file = testFile(DATA);
   for (const zeroCopy of [true, false]) {
     const pairs = await Promise.all(Array.from({ length: 10 }, () => raw.open({ small: true })));
-    await Promise.all(pairs.map(async (pair, i) => {
-      const all = pair.peer.all();
-      await sendfile(pair.socket, file.file, { offset: i * 1000, zeroCopy });
-      pair.end();
-      assertBytes(await all, DATA.subarray(i * 1000));
-      pair.close();
-    }));
+    await onlyBy(zeroCopy ? "sendfile" : "copy", () =>
+      Promise.all(pairs.map(async (pair, i) => {
+        const all = pair.peer.all();
+        const sent = await sendfile(pair.socket, file.file, { offset: i * 1000, zeroCopy });
+        assertEquals(sent, DATA.length - i * 1000);
+        pair.end();
+        assertBytes(await all, DATA.subarray(i * 1000));
+        pair.close();
+      })));
   }
 });
 
@@ -329,7 +364,9 @@ test("a sparse file of more than 4 GiB sends from behind 4 GiB", async () => {
   for (const zeroCopy of [true, false]) {
     const pair = await nodeAccepted.open();
     const all = pair.peer.all();
-    assertEquals(await sendfile(pair.socket, file.file, { offset: at, zeroCopy }), DATA.length);
+    const options = { offset: at, zeroCopy };
+    const way = zeroCopy ? "sendfile" : "copy";
+    assertEquals(await onlyBy(way, () => sendfile(pair.socket, file.file, options)), DATA.length);
     file.assertPosition(at + DATA.length);
     pair.end();
     assertBytes(await all, DATA);

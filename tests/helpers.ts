@@ -8,6 +8,7 @@ import { fromFileUrl, join } from "@std/path";
 import { bunLoader } from "../ffi/bun.ts";
 import { denoLoader } from "../ffi/deno.ts";
 import type { Libc } from "../ffi/libc.ts";
+import { sendfileStats, type Via } from "../mod.ts";
 import { bytes, concat, folder } from "./data.ts";
 import { isBun } from "./harness.ts";
 
@@ -83,6 +84,19 @@ export function fill(libc: Libc, fd: number, settle = 50): Uint8Array {
     assert(taken.length < 1000, "the socket takes it all");
   } while (libc.block(fd, "writable", settle));
   return concat(...taken);
+}
+
+/** Runs `body`, which sends by one way alone: by the other no byte may go meanwhile, and no transfer begin. */
+export async function onlyBy<T>(way: Via, body: () => Promise<T>): Promise<T> {
+  const before = sendfileStats();
+  const result = await body();
+  const after = sendfileStats();
+  const other = way === "sendfile" ? "copy" : "sendfile";
+  const reasons = JSON.stringify(after.reasons);
+  assert(after[way].transfers > before[way].transfers, `nothing went by ${way}: ${reasons}`);
+  assertEquals(after[other].transfers, before[other].transfers, `transfers by ${other}: ${reasons}`);
+  assertEquals(after[other].bytes, before[other].bytes, `bytes by ${other}: ${reasons}`);
+  return result;
 }
 
 /** A connection whose peer is another process, for calls that stop this thread. */

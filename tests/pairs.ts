@@ -406,6 +406,23 @@ export const descriptor: Kind = {
   },
 };
 
+/** What came of a transfer over `kind`: on a node:http socket a head precedes it. */
+export function bodyOf(kind: Kind, received: Uint8Array): Uint8Array {
+  if (kind !== nodeHttp) return received;
+  const end = new TextDecoder("latin1").decode(received).indexOf("\r\n\r\n");
+  if (end <= 0) throw new Error("the body came before the head");
+  return received.subarray(end + 4);
+}
+
+/** The descriptor of a TCP pair's socket under test, at this moment. */
+export function descriptorOf({ peer: { socket } }: Pair): number {
+  const libc = loadLibc() as Libc;
+  const { local, remote } = connectionOf(libc, socket);
+  const fd = findConnection(libc, { local: remote, remote: local });
+  if (fd === undefined) throw new Error("the pair's descriptor was not found");
+  return fd;
+}
+
 /** The runtime's own raw socket. */
 export const raw: Kind = isBun ? bunAccepted : denoAccepted;
 
