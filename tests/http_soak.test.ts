@@ -1146,7 +1146,7 @@ function sockets(): number {
 }
 
 /** What the servers say they have sent is what was taken. */
-function checkSent(servers: readonly Running[], { done, counts }: Tally): void {
+function checkSent(servers: readonly Running[], { done, counts, requests }: Tally): void {
   for (const { server, asked } of done) {
     if (asked.fromFile === undefined || !reports(server)) continue;
     const sent = server.sent.get(asked.id);
@@ -1163,6 +1163,9 @@ function checkSent(servers: readonly Running[], { done, counts }: Tally): void {
       );
     }
   }
+  if (requests < 500) return; // too few for all to happen
+  assert(counts.whole > requests / 3, `${counts.whole} of ${requests} responses came whole`);
+  assert(counts.sendfile > 0, "nothing went by sendfile");
 }
 
 async function round(seed: number, requests: number): Promise<void> {

@@ -775,6 +775,7 @@ serving("ends the connection of who has got the last response and stays", async 
   await client.reply();
   await client.rest();
   // This side stays open; the server's own must not, for ever.
+  assert(client.socket.writable && !client.socket.destroyed);
   await until(() => {
     try {
       client.socket.write("x");

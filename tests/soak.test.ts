@@ -2,7 +2,13 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fs from "node:fs";
 import process from "node:process";
-import { ConnectionClosedError, sendfile, type SendfileOptions, SendfileTimeoutError } from "../mod.ts";
+import {
+  ConnectionClosedError,
+  sendfile,
+  type SendfileOptions,
+  sendfileStats,
+  SendfileTimeoutError,
+} from "../mod.ts";
 import { assertBytes, bytes, concat, descriptors, testFile, until } from "./data.ts";
 import { test } from "./harness.ts";
 import { type Kind, kinds } from "./pairs.ts";
@@ -84,6 +90,7 @@ test("transfers drawn by lot, many at once, with peers that leave, aborts and cl
   const fd = fs.openSync(file.path, "r");
   await Promise.all(kinds.map((_, i) => transfer(i, file.path, fd))); // what a runtime opens once for all
   const before = descriptors().length;
+  const stats = sendfileStats();
   const fates: Record<string, number> = {};
   let next = 0;
   const worker = async () => {
@@ -96,6 +103,9 @@ test("transfers drawn by lot, many at once, with peers that leave, aborts and cl
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  const after = sendfileStats();
+  for (const way of ["sendfile", "copy"] as const) assert(after[way].bytes > stats[way].bytes, way);
+  assert(after.waits > stats.waits, "no transfer had to wait");
   for (const fate of ["whole", "peer leaves", "abort", "runtime closes"]) assert(fates[fate] > 0, fate);
   await until("the descriptors are closed", () => descriptors().length <= before);
   fs.closeSync(fd);
