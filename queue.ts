@@ -53,23 +53,25 @@ export interface Limits {
 
 /**
  * Gives `schedule` a function that begins a transfer, and what came of it; rejects where `signal` or `timeout` comes
- * first. A beginning that comes after that does nothing.
+ * first. A beginning that comes after that does nothing. `start` learns when (performance.now) it was called for,
+ * where it has a timeout and begins later than that.
  */
 export function beginWithin(
   { signal, timeout }: Limits,
-  start: () => Sent,
+  start: (calledAt?: number) => Sent,
   schedule: (begin: () => Sent) => Sent,
 ): Sent {
   const limit = limitOf(timeout);
-  const state = { begun: false, over: false };
+  const state: { begun: boolean; over: boolean; calledAt?: number } = { begun: false, over: false };
   let stopWaiting = () => {};
   const result = schedule(() => {
     if (state.over) return 0;
     state.begun = true;
     stopWaiting();
-    return start();
+    return start(state.calledAt);
   });
   if (typeof result === "number" || state.begun || (!signal && limit === undefined)) return result;
+  if (limit !== undefined) state.calledAt = performance.now();
   return new Promise((resolve, reject) => {
     const giveUp = (error: unknown) => {
       state.over = true;

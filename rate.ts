@@ -1,3 +1,6 @@
+/** Milliseconds that a timer can wait: it fires at once where it is to wait longer. */
+export const LONGEST_TIMER = 2 ** 31 - 1;
+
 /** Pieces a second that a rate limit is cut into. */
 const PIECES = 10;
 
@@ -9,4 +12,20 @@ export function pieceOf(rateLimit: number | undefined): number {
 /** Milliseconds until the limit lets the next piece go, where `sent` bytes have gone since `began` (performance.now). */
 export function aheadOf(rateLimit: number | undefined, began: number, sent: number): number {
   return rateLimit === undefined ? 0 : began + sent / rateLimit * 1000 - performance.now();
+}
+
+/** Sleeps until `ahead` says 0 milliseconds or less, or until `stop`, whose reason it throws. */
+export async function sleepWhile(ahead: () => number, stop: AbortSignal | undefined): Promise<void> {
+  for (let left = ahead(); left > 0; left = ahead()) {
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        stop?.removeEventListener("abort", wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, Math.min(left, LONGEST_TIMER));
+      stop?.addEventListener("abort", wake);
+    });
+    stop?.throwIfAborted();
+  }
 }

@@ -18,7 +18,8 @@ import { type Observer, Transfer } from "./transfer.ts";
  * all from `offset` to the end of the file. A `Deno.FsFile` stands at `offset` + sent afterwards, also when the
  * call fails; a descriptor's or FileHandle's own position is neither used nor moved.
  *
- * Until it settles nobody else may write to the socket, or the bytes mix; a second `sendfile` waits for the first.
+ * Until it settles nobody else may write to the socket, or the bytes mix; a second `sendfile` waits for the first, if
+ * both are given the same object or both the same number: a `Deno.Conn` and its descriptor's number count as two.
  * For node:net sockets, and node:http's in Deno, it is safe: earlier writes go first, later ones wait.
  *
  * Rejects with `TypeError` or `RangeError` for bad arguments, before any system call; the error of node:fs where
@@ -68,7 +69,7 @@ export function sendParts(
   parts.forEach(checkOptions);
   for (const { signal } of parts) signal?.throwIfAborted();
   const quiet = parts.every(({ onStart, onProgress }) => onStart === undefined && onProgress === undefined);
-  const start = () => beginParts(target, file, parts, observer);
+  const start = (calledAt?: number) => beginParts(target, file, parts, observer, calledAt);
   return beginWithin(parts[0], start, (begin) =>
     // The budget's turn comes behind hold: what others write goes on meanwhile.
     inOrder(socket, quiet, () => endInTurn(target.hold ? target.hold(begin, quiet) : begin())));
@@ -80,15 +81,16 @@ function beginParts(
   file: SendfileFile | SeenFile,
   [first, ...others]: readonly SendfileOptions[],
   observer: Observer | undefined,
+  calledAt: number | undefined,
   before = 0,
 ): number | Promise<number> {
   const next = (sent: number): number | Promise<number> => {
     const isShort = first.count !== undefined && sent < first.count;
     return isShort || others.length === 0
       ? before + sent
-      : beginParts(target, file, others, observer, before + sent);
+      : beginParts(target, file, others, observer, undefined, before + sent);
   };
-  const sent = begin(target, file, first, observer);
+  const sent = begin(target, file, first, observer, calledAt);
   return typeof sent === "number" ? next(sent) : sent.then(next);
 }
 
@@ -97,10 +99,11 @@ function begin(
   target: Target,
   file: SendfileFile | SeenFile,
   options: SendfileOptions,
-  observer?: Observer,
+  observer: Observer | undefined,
+  calledAt: number | undefined,
 ): number | Promise<number> {
   const way = choose(target, file, options.zeroCopy);
-  const transfer = openTransfer(target, way, options, observer);
+  const transfer = openTransfer(target, way, options, observer, calledAt);
   if ("reason" in way) return settle(transfer, byCopy(transfer, way.reason));
   const sending = new Sending(transfer, way);
   let outcome: Outcome;
@@ -209,9 +212,10 @@ function openTransfer(
   way: ReturnType<typeof choose>,
   options: SendfileOptions,
   observer?: Observer,
+  calledAt?: number,
 ): Transfer {
   try {
-    return new Transfer(target, way.source, options, observer);
+    return new Transfer(target, way.source, options, observer, calledAt);
   } catch (error) {
     way.source.close();
     if ("socket" in way && way.socket.owned) way.libc.close(way.socket.fd);

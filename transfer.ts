@@ -1,14 +1,11 @@
 import { ConnectionClosedError, SendfileError, SendfileTimeoutError } from "./errors.ts";
 import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
-import { aheadOf, pieceOf } from "./rate.ts";
+import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate.ts";
 import type { Source } from "./source.ts";
 import { counters } from "./stats.ts";
 import type { Target } from "./target/target.ts";
 
 const NOTHING = new Uint8Array(0);
-
-/** Milliseconds that a timer can wait: it fires at once where it is to wait longer. */
-const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** A `timeout` in milliseconds; undefined where there is none, as there is none beyond what a timer can wait. */
 export function limitOf(timeout: number | undefined): number | undefined {
@@ -81,20 +78,23 @@ export class Transfer {
   isSized = true;
   /** 0 where nothing depends on the clock, which would be asked for each small file. */
   readonly #began: number;
-  /** Undefined before the first wait. */
+  /** By performance.now(); undefined before the first wait. */
   #lastProgress: number | undefined;
   readonly #observer: Observer | undefined;
   #stop: AbortController | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   #onAbort: (() => void) | undefined;
 
+  /** `calledAt`: performance.now() of a call whose transfer had to wait for its beginning; `timeout` counts from it. */
   constructor(
     target: Target,
     source: Source,
     options: SendfileOptions,
     observer?: Observer,
+    calledAt?: number,
   ) {
     this.#observer = observer;
+    this.#lastProgress = calledAt;
     this.target = target;
     this.source = source;
     this.options = options;
@@ -234,19 +234,7 @@ export class Transfer {
   /** Sleeps until the rate limit lets the next piece go. */
   async pause(): Promise<void> {
     if (this.ahead <= 0) return;
-    const { stop } = this;
-    for (let { ahead } = this; ahead > 0; ahead = this.ahead) {
-      await new Promise<void>((resolve) => {
-        const wake = () => {
-          clearTimeout(timer);
-          stop.removeEventListener("abort", wake);
-          resolve();
-        };
-        const timer = setTimeout(wake, Math.min(ahead, LONGEST_TIMER));
-        stop.addEventListener("abort", wake);
-      });
-      stop.throwIfAborted();
-    }
+    await sleepWhile(() => this.ahead, this.stop);
     this.#lastProgress = performance.now(); // a pause is not a lack of progress
   }
 

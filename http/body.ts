@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { aheadOf, pieceOf } from "../rate.ts";
+import { aheadOf, pieceOf, sleepWhile } from "../rate.ts";
 import type { FileBody } from "./file.ts";
 
 /** Bytes read at a time from a file that is streamed. */
@@ -55,6 +55,7 @@ export class Chunks {
   readonly #rateLimit: number | undefined;
   readonly #piece: number;
   readonly #began = performance.now();
+  readonly #stop: AbortController | undefined;
   /** Bytes of the file so far. */
   sent = 0;
   /** The part under way, and the next byte of it; -1: its header. */
@@ -65,6 +66,7 @@ export class Chunks {
   constructor(body: FileBody, rateLimit: number | undefined) {
     this.#body = body;
     this.#rateLimit = rateLimit;
+    this.#stop = rateLimit === undefined ? undefined : new AbortController();
     this.#piece = Math.min(CHUNK, pieceOf(rateLimit));
   }
 
@@ -87,12 +89,16 @@ export class Chunks {
   }
 
   async #read(offset: number, left: number): Promise<Uint8Array<ArrayBuffer>> {
-    const ahead = aheadOf(this.#rateLimit, this.#began, this.sent);
-    if (ahead > 0) await new Promise((resolve) => setTimeout(resolve, ahead));
+    await sleepWhile(() => aheadOf(this.#rateLimit, this.#began, this.sent), this.#stop?.signal);
     const chunk = await read(this.#body.file.fd, Math.min(this.#piece, left), offset);
     this.#at += chunk.length;
     this.sent += chunk.length;
     return chunk;
+  }
+
+  /** Ends a wait for the rate limit, which may be long: the `next` under way throws `reason`. */
+  stop(reason: Error): void {
+    this.#stop?.abort(reason);
   }
 
   /** Closes the file; no `next` may be under way. */

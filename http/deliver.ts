@@ -164,6 +164,8 @@ async function writeBody(
 ): Promise<Omit<Outcome, "way">> {
   const chunks = new Chunks(body, rateLimit);
   const room = new Room(response);
+  const stop = () => chunks.stop(new LeftError());
+  response.on("close", stop);
   try {
     for (let chunk; (chunk = await chunks.next());) {
       if (!response.write(chunk)) await room.wait();
@@ -175,6 +177,7 @@ async function writeBody(
     cutOff(response);
     return { bytes: chunks.sent, problem: problemOf(error) };
   } finally {
+    response.off("close", stop);
     room.close();
     chunks.close();
   }

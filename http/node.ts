@@ -55,7 +55,7 @@ const NONE = {};
  * import { createServer } from "node:http";
  *
  * createServer((request, response) => {
- *   sendFile(request, response, "video.mp4", { maxAge: 3600 });
+ *   sendFile(request, response, "video.mp4", { maxAge: "1h" });
  * }).listen(8000);
  * ```
  */

@@ -129,6 +129,7 @@ function streamOf(chunks: Chunks): ReadableStream<Uint8Array<ArrayBuffer>> {
       }
     },
     async cancel() {
+      chunks.stop(new Error("nobody reads the body any more"));
       await reading;
       chunks.close();
     },

@@ -7,7 +7,7 @@ import { fromFileUrl, join } from "@std/path";
 import { ConnectionClosedError, sendfile, SendfileNotAvailableError, sendfileSync } from "../mod.ts";
 import { assertBytes, bytes, folder, testFile } from "./data.ts";
 import { isBun, test } from "./harness.ts";
-import { readInChild, socketPair } from "./helpers.ts";
+import { socketPair } from "./helpers.ts";
 
 const MTU = "/sys/class/net/lo/mtu";
 const noSysfs = fs.existsSync(MTU) ? undefined : "no sysfs";
@@ -84,42 +84,6 @@ test("a transfer that begins in another's onStart waits for its end", async () =
   const expected = new Uint8Array([...header, ...bytes(1000, 3), ...bytes(1000, 4)]);
   assertBytes(await receive(pair.there, 5000), expected);
 });
-
-test("a timeout and a signal end the wait behind another transfer", async () => {
-  using pair = socketPair();
-  using large = testFile(bytes(8 * 1024 * 1024));
-  using small = testFile(bytes(10));
-  const leave = new AbortController();
-  const blocked = sendfile(pair.here, large.path, { signal: leave.signal });
-  const late = await sendfile(pair.here, small.path, { timeout: 50 }).catch((error) => error);
-  assertEquals(late.name, "SendfileTimeoutError");
-  const stop = new AbortController();
-  const waiting = sendfile(pair.here, small.path, { signal: stop.signal });
-  stop.abort(new Error("enough"));
-  await assertRejects(() => waiting, Error, "enough");
-  leave.abort(new Error("over"));
-  await assertRejects(() => blocked, Error, "over");
-});
-
-test("a timeout ends the wait for a node socket's connection", async () => {
-  using file = testFile(bytes(10));
-  const socket = new net.Socket();
-  socket.on("error", () => {});
-  // As of one whose peer never answers.
-  Object.defineProperty(socket, "connecting", { value: true, configurable: true });
-  const error = await sendfile(socket as never, file.path, { timeout: 50 }).catch((error) => error);
-  assertEquals(error.name, "SendfileTimeoutError");
-  socket.destroy();
-});
-
-for (const timeout of [Infinity, 2 ** 31, 2 ** 40]) {
-  test(`a timeout of ${timeout} ms does not end a transfer at once`, async () => {
-    await using child = await readInChild();
-    using file = testFile(bytes(9 * 1024 * 1024));
-    assertEquals(await sendfile(child.socket, file.path, { timeout }), 9 * 1024 * 1024);
-    assertEquals((await child.received()).length, 9 * 1024 * 1024);
-  });
-}
 
 test("a Deno.Conn that was closed never leads to the connection with its number and address", async () => {
   using file = testFile(bytes(100_000));

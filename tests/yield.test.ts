@@ -7,13 +7,15 @@ import process from "node:process";
 import { fromFileUrl, join } from "@std/path";
 import { isTurnDue, spend, turn } from "../budget.ts";
 import { sendfile, type SendfileOptions, type SendfileSocket, sendfileStats } from "../mod.ts";
+import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { nextRound, yieldToEventLoop } from "../runtime.ts";
 import { FileServer } from "../server/server.ts";
 import { siteOf } from "../cli/site.ts";
 import { parseCommand } from "../cli/command.ts";
 import { assertBytes, bytes, folder, testFile } from "./data.ts";
 import { isBun, test } from "./harness.ts";
-import { onlyBy, readInChild } from "./helpers.ts";
+import { faulty } from "./faults.ts";
+import { onlyBy, readInChild, socketPair } from "./helpers.ts";
 
 const here = (path: string) => fromFileUrl(new URL(path, import.meta.url));
 
@@ -211,6 +213,26 @@ test("small transfers awaited in a row over a node socket: timers fire, and the 
   const expected = new Uint8Array(SMALL * transfers);
   for (let i = 0; i < transfers; i++) expected.set(content, i * SMALL);
   assertBytes(received, expected);
+});
+
+test("a transfer whose peer takes all at once: timers fire beside it", async () => {
+  const size = 2 ** 36;
+  using pair = socketPair();
+  using file = testFile(bytes(1));
+  fs.truncateSync(file.path, size);
+  const libc = faulty({});
+  libc.sendfile = (_out, _file, _offset, count) => count;
+  const previous = loadLibc();
+  replaceLibc(libc);
+  let fired = 0;
+  const timer = setInterval(() => fired++, 1);
+  try {
+    assertEquals(await sendfile(pair.here, file.path), size);
+  } finally {
+    clearInterval(timer);
+    replaceLibc(previous);
+  }
+  assert(fired >= 5, `fired ${fired} times`);
 });
 
 test("eight transfers at full speed: a socket is answered beside them", async () => {
