@@ -1,41 +1,61 @@
 /**
- * Runs the suite on Deno and on Bun, and ends with one line for both: `N passed, N failed`. Names of tests given as
- * arguments (parts of file names) limit it to those files.
+ * Runs the suite on Deno and on Bun. Ends with the names of the tests that failed and one line for both runtimes:
+ * `N passed, N failed`.
+ *
+ *     deno task test [--runtime deno|bun] [--filter TEXT] [--watch] [NAME]…
+ *
+ * `NAME`: part of a path below tests/; only these files. `--filter`: only tests whose names contain the text.
+ * `--watch`: runs again after each change of a file, on one runtime (Deno, unless `--runtime` says bun).
  */
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
+import { parseArgs } from "node:util";
 import { fromFileUrl, join } from "@std/path";
 import { findBun } from "./find_bun.ts";
 
 const root = fromFileUrl(new URL("..", import.meta.url));
 
-interface Totals {
-  passed: number;
-  failed: number;
-  skipped: number;
+const RUNTIMES = ["deno", "bun"] as const;
+type Runtime = typeof RUNTIMES[number];
+
+/** As the lines that are printed name them. */
+const SHOWN = { deno: "Deno", bun: "Bun" } as const;
+
+/** What came of a run: names. */
+interface Results {
+  readonly passed: string[];
+  readonly failed: string[];
+  readonly skipped: string[];
 }
 
-/** Adds up a JUnit report, whose suites nest. */
-function totals(report: string, name: string, code: number | null): Totals {
-  const result = { passed: 0, failed: 0, skipped: 0 };
-  if (!fs.existsSync(report)) return { ...result, failed: 1 };
-  const xml = fs.readFileSync(report, "utf8");
+interface Options {
+  readonly files: readonly string[];
+  readonly filter?: string;
+  readonly watch: boolean;
+}
+
+/** The test cases of a JUnit report, whose suites nest. */
+function readReport(path: string): Results {
+  const results: Results = { passed: [], failed: [], skipped: [] };
+  const xml = fs.existsSync(path) ? fs.readFileSync(path, "utf8") : "";
   for (
     const [, attributes, empty, content] of xml.matchAll(
       /<testcase\b([^>]*?)(\/)?>(?:((?:(?!<testcase\b)[^])*?)<\/testcase>)?/g,
     )
   ) {
-    if (empty || !/<(failure|error|skipped)\b/.test(content ?? "")) result.passed++;
-    else if (/<skipped\b/.test(content)) {
-      result.skipped++;
-      console.log(`${name}: skipped: ${/name="([^"]*)"/.exec(attributes)?.[1]}`);
-    } else result.failed++;
+    const name = unescapeXml(/\bname="([^"]*)"/.exec(attributes)?.[1] ?? "a test without a name");
+    if (empty || !/<(failure|error|skipped)\b/.test(content ?? "")) results.passed.push(name);
+    else if (/<skipped\b/.test(content)) results.skipped.push(name);
+    else results.failed.push(name);
   }
-  // A runtime that fails outside of any test (or runs none) has failed.
-  if (result.passed === 0 || (code !== 0 && result.failed === 0)) result.failed++;
-  return result;
+  return results;
+}
+
+function unescapeXml(text: string): string {
+  const characters: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", "#39": "'", amp: "&" };
+  return text.replace(/&(lt|gt|quot|apos|#39|amp);/g, (_, name) => characters[name]);
 }
 
 function run(command: string, args: string[]): Promise<number | null> {
@@ -46,34 +66,65 @@ function run(command: string, args: string[]): Promise<number | null> {
   });
 }
 
-const wanted = process.argv.slice(2);
-const files = fs.readdirSync(join(root, "tests"))
-  .filter((name) =>
-    name.endsWith(".test.ts") && (wanted.length === 0 || wanted.some((part) => name.includes(part)))
-  )
-  .map((name) => `./tests/${name}`);
+/** The command of a run, and what it makes of the options. */
+function commandOf(runtime: Runtime, report: string, { files, filter, watch }: Options): [string, string[]] {
+  if (runtime === "deno") {
+    const args = ["test", "-A", "--no-check", "--node-modules-dir=none"];
+    args.push(watch ? "--watch" : `--junit-path=${report}`);
+    if (filter !== undefined) args.push(`--filter=${filter}`);
+    return [process.execPath, [...args, ...files]];
+  }
+  const args = watch ? ["--watch", "test"] : ["test", "--reporter=junit", `--reporter-outfile=${report}`];
+  if (filter !== undefined) args.push("-t", escapeRegExp(filter));
+  return [findBun(), [...args, ...files]];
+}
+
+function escapeRegExp(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    runtime: { type: "string" },
+    filter: { type: "string" },
+    watch: { type: "boolean", default: false },
+  },
+});
+const { runtime, filter, watch } = values;
+if (runtime !== undefined && !RUNTIMES.includes(runtime as Runtime)) {
+  throw new TypeError(`--runtime takes deno or bun, not ${runtime}`);
+}
+const runtimes = runtime === undefined ? watch ? RUNTIMES.slice(0, 1) : RUNTIMES : [runtime as Runtime];
+const files = fs.readdirSync(join(root, "tests"), { recursive: true, encoding: "utf8" })
+  .filter((path) => path.endsWith(".test.ts"))
+  .filter((path) => positionals.length === 0 || positionals.some((part) => path.includes(part)))
+  .map((path) => `./tests/${path}`)
+  .sort();
+if (files.length === 0) throw new TypeError(`no file of tests has ${positionals.join(" or ")} in its path`);
+
 const reports = fs.mkdtempSync(join(tmpdir(), "sendfile-reports-"));
-const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
-const runs: [string, string, string[]][] = [
-  ["Deno", process.execPath, [
-    "test",
-    "-A",
-    "--no-check",
-    "--node-modules-dir=none",
-    `--junit-path=${reports}/Deno.xml`,
-    ...files,
-  ]],
-  ["Bun", findBun(), ["test", "--reporter=junit", `--reporter-outfile=${reports}/Bun.xml`, ...files]],
-];
-for (const [name, command, args] of runs) {
+const sum = { passed: 0, failed: 0, skipped: 0 };
+const failed: string[] = [];
+for (const runtime of runtimes) {
+  const name = SHOWN[runtime];
+  const report = join(reports, `${runtime}.xml`);
   console.log(`\n== ${name}`);
-  const code = await run(command, args);
-  const { passed, failed, skipped } = totals(join(reports, `${name}.xml`), name, code);
-  console.log(`${name}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
-  sum.passed += passed;
-  sum.failed += failed;
-  sum.skipped += skipped;
+  const code = await run(...commandOf(runtime, report, { files, filter, watch }));
+  const results = readReport(report);
+  // A runtime that fails outside of any test (or runs none) has failed.
+  const isBroken = code !== 0 && results.failed.length === 0;
+  if (isBroken) results.failed.push(`the run itself, which ended with code ${code}`);
+  else if (results.passed.length === 0 && filter === undefined) results.failed.push("no test ran");
+  for (const test of results.skipped) console.log(`${name}: skipped: ${test}`);
+  const counts = [results.passed.length, results.failed.length, results.skipped.length];
+  console.log(`${name}: ${counts[0]} passed, ${counts[1]} failed, ${counts[2]} skipped`);
+  failed.push(...results.failed.map((test) => `${name}: failed: ${test}`));
+  sum.passed += counts[0];
+  sum.failed += counts[1];
+  sum.skipped += counts[2];
 }
 fs.rmSync(reports, { recursive: true });
+if (failed.length > 0) console.log(`\n${failed.join("\n")}`);
 console.log(`${sum.passed} passed, ${sum.failed} failed${sum.skipped > 0 ? `, ${sum.skipped} skipped` : ""}`);
 process.exitCode = sum.failed > 0 ? 1 : 0;
