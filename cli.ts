@@ -11,7 +11,7 @@ import { networkInterfaces } from "node:os";
 import process from "node:process";
 import { type Command, Failure, HELP, parseCommand } from "./cli/command.ts";
 import { siteOf } from "./cli/site.ts";
-import { commandLine, isWorker, work, Workers } from "./cli/workers.ts";
+import { commandLine, isWorker, startWorker, work, Workers } from "./cli/workers.ts";
 import { whyNotSendfile } from "./mod.ts";
 import { FileServer } from "./server/server.ts";
 import { VERSION } from "./version.ts";
@@ -54,7 +54,7 @@ async function serve(command: Command): Promise<void> {
     // deno-lint-ignore require-await -- makes a rejection of what listen throws
     return work({ listen: async (port) => listen(server, host, port, true), stop: () => server.stop() });
   }
-  const pool = workers > 1 ? new Workers() : undefined;
+  const pool = workers > 1 ? new Workers((port) => startWorker({ root, host, port }), endWith) : undefined;
   endOnSignals(pool ?? server, () => pool?.kill());
   const port = listen(server, host, command.port);
   if (pool) {
@@ -107,6 +107,12 @@ function zeroCopy(): string {
   return reason === undefined ? "on" : `off (${reason})`;
 }
 
+/** Prints the reason and ends the process. */
+function endWith({ message, code }: Failure): never {
+  console.error(`error: ${message}`);
+  process.exit(code);
+}
+
 /** Runs the command line. */
 async function main(args: string[]): Promise<void> {
   try {
@@ -116,8 +122,7 @@ async function main(args: string[]): Promise<void> {
     else await serve(command);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    console.error(`error: ${error.message}`);
-    process.exit(error.code);
+    endWith(error);
   }
 }
 

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
+import { isDeno } from "../runtime.ts";
 import { Failure } from "./command.ts";
+import { workerCommand, type WorkerPlace } from "./worker_command.ts";
 
 /** What a worker hears from the process that started it. */
 type Order = { readonly listen: number } | { readonly stop: true };
@@ -18,7 +20,7 @@ export interface Work {
 /** The first argument of a worker. */
 const WORKER = "--worker";
 
-const [path, ...args] = process.argv.slice(1);
+const args = process.argv.slice(2);
 
 /** Whether this process is one of the workers. */
 export const isWorker: boolean = args[0] === WORKER && process.send !== undefined;
@@ -45,79 +47,208 @@ export function work({ listen, stop }: Work): void {
   tell({ ready: true });
 }
 
-/** Deno shares a port (SO_REUSEPORT) only with this flag, and ends where it is missing. */
-const DENO = ["run", "--allow-all", "--unstable-net"];
+/** Starts this program as a worker. Throws {@link Failure}. */
+export function startWorker(place: WorkerPlace): ChildProcess {
+  // Deno would ask for it at the terminal, and wait.
+  if (isDeno) {
+    const needed = [{ name: "run", command: process.execPath }, { name: "env" }] as const;
+    if (needed.some((permission) => Deno.permissions.querySync(permission).state !== "granted")) {
+      throw new Failure(`workers need --allow-run=${process.execPath} and --allow-env`, 1);
+    }
+  }
+  return spawn(process.execPath, [...workerCommand(place), WORKER, ...args], {
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
+}
 
-function start(): ChildProcess {
-  const runtime = "Deno" in globalThis ? DENO : [];
-  try {
-    return spawn(process.execPath, [...runtime, path, WORKER, ...args], {
-      stdio: ["ignore", "inherit", "inherit", "ipc"],
+/** What becomes of a {@link WorkerProcess}. */
+interface Fate {
+  onListening(): void;
+  /** Called once, when no process is left. `how`: for the log. */
+  onEnd(how: string): void;
+}
+
+/** Milliseconds a worker has to end once the channel to it is closed. It ends by itself unless it hangs. */
+const DISCONNECTED = 5000;
+
+/** One process, from its start to its end. */
+class WorkerProcess {
+  readonly #child: ChildProcess;
+  #ready = false;
+  readonly ended: Promise<void>;
+
+  constructor(child: ChildProcess, port: number, { onListening, onEnd }: Fate) {
+    this.#child = child;
+    let problem: string | undefined;
+    const { promise, resolve } = Promise.withResolvers<string>();
+    this.ended = promise.then(onEnd);
+    child.on("message", (report: Report) => {
+      if ("ready" in report) {
+        this.#ready = true; // before that an order may be lost
+        this.#order({ listen: port });
+      } else if ("listening" in report) onListening();
+      else {
+        problem = report.failed;
+        this.kill();
+      }
     });
-  } catch (error) {
-    throw new Failure(
-      `workers need permission to run processes and to read the environment: ${(error as Error).message}`,
-      1,
-    );
+    child.on("error", ({ message }) => {
+      problem ??= message;
+      if (child.pid === undefined) resolve(problem); // not started: no exit follows
+      else this.kill(); // it cannot be told anything
+    });
+    child.on("disconnect", () => {
+      const timer = setTimeout(() => this.kill(), DISCONNECTED);
+      child.once("exit", () => clearTimeout(timer));
+    });
+    child.on("exit", (code, signal) => {
+      resolve(problem ?? `a worker ended ${code === null ? `by ${signal}` : `with code ${code}`}`);
+    });
+  }
+
+  #order(order: Order): void {
+    try {
+      // Where this fails it has ended, or is about to.
+      this.#child.send(order, () => {});
+    } catch {
+      this.kill();
+    }
+  }
+
+  /** Resolves once it has finished what it had in flight: nothing before it is ready. */
+  stop(): Promise<void> {
+    if (this.#ready) this.#order({ stop: true });
+    else this.kill();
+    return this.ended;
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
   }
 }
 
-/** Processes that serve one port together. A worker that dies is replaced. */
+/** How workers that end are replaced. */
+export interface Retry {
+  /** Milliseconds until the first attempt; each one that fails doubles it. */
+  readonly first: number;
+  /** Milliseconds between attempts at most. */
+  readonly longest: number;
+  /** Attempts to replace a worker until it counts as lost. They go on as long as another one listens. */
+  readonly attempts: number;
+  /** Milliseconds that a worker listens until its attempts are forgotten. */
+  readonly settled: number;
+  /** Milliseconds in which a new worker must listen. */
+  readonly start: number;
+}
+
+/** Eight attempts in 8 to 16 s: long enough for a directory to be replaced, or a disk to be mounted again. */
+const RETRY: Retry = { first: 100, longest: 5000, attempts: 8, settled: 10_000, start: 60_000 };
+
+/** One of the workers, through all the processes that it has in turn. */
+interface Slot {
+  process?: WorkerProcess;
+  /** When the process began to listen, by `performance.now()`. */
+  listening?: number;
+  /** Processes in a row that ended too early. */
+  failures: number;
+  /** Until the next process is started, or until the one that starts has had its time. */
+  timer?: ReturnType<typeof setTimeout>;
+}
+
+/** Processes that serve one port together. One that ends is replaced. */
 export class Workers {
-  readonly #workers = new Set<ChildProcess>();
+  readonly #startProcess: (port: number) => ChildProcess;
+  readonly #onLost: (failure: Failure) => void;
+  readonly #retry: Retry;
+  readonly #slots: Slot[] = [];
   #port = 0;
   #stopping = false;
 
-  /** Starts `count` workers on `port`; resolves once all listen. Rejects with {@link Failure}. */
-  async listen(port: number, count: number): Promise<void> {
-    this.#port = port;
-    await Promise.all(Array.from({ length: count }, () => this.#start()));
+  /** `startProcess` may throw. `onLost` is called once, when no worker listens and each has had all its attempts. */
+  constructor(
+    startProcess: (port: number) => ChildProcess,
+    onLost: (failure: Failure) => void,
+    retry: Retry = RETRY,
+  ) {
+    this.#startProcess = startProcess;
+    this.#onLost = onLost;
+    this.#retry = retry;
   }
 
-  // deno-lint-ignore require-await -- makes a rejection of what start throws
-  async #start(): Promise<void> {
-    const worker = start();
-    this.#workers.add(worker);
-    return new Promise((resolve, reject) => {
-      let listening = false;
-      worker.on("message", (report: Report) => {
-        // Before it is ready an order may be lost.
-        if ("ready" in report) this.#order(worker);
-        else if ("failed" in report) reject(new Failure(report.failed, 1));
-        else {
-          listening = true;
-          resolve();
-        }
+  /** Starts `count` workers on `port`; resolves once all listen. Rejects with {@link Failure} when the first cannot. */
+  async listen(port: number, count: number): Promise<void> {
+    this.#port = port;
+    await Promise.all(Array.from({ length: count }, () => {
+      const slot: Slot = { failures: 0 };
+      this.#slots.push(slot);
+      return new Promise<void>((resolve, reject) => {
+        this.#start(slot, resolve, (how) => reject(new Failure(how, 1)));
       });
-      worker.on("error", ({ message }) => reject(new Failure(message, 1)));
-      worker.on("exit", (code, signal) => {
-        this.#workers.delete(worker);
-        if (this.#stopping) return;
-        const how = code === null ? `by ${signal}` : `with code ${code}`;
-        if (!listening) return reject(new Failure(`a worker ended ${how}`, 1));
-        console.error(`a worker ended ${how}, and is replaced`);
-        this.#start().catch((error) => console.error(error.message));
-      });
+    }));
+  }
+
+  /** `onFailure` is for a process that never listened. */
+  #start(slot: Slot, onListening: () => void, onFailure: (how: string) => void): void {
+    const onEnd = (how: string) => {
+      clearTimeout(slot.timer);
+      const listened = slot.listening;
+      slot.process = slot.listening = undefined;
+      if (this.#stopping) return;
+      if (listened === undefined) return onFailure(how);
+      if (performance.now() - listened >= this.#retry.settled) slot.failures = 0;
+      this.#replace(slot, how);
+    };
+    let child: ChildProcess;
+    try {
+      child = this.#startProcess(this.#port);
+    } catch (error) {
+      return onEnd((error as Error).message);
+    }
+    slot.process = new WorkerProcess(child, this.#port, {
+      onListening: () => {
+        clearTimeout(slot.timer);
+        slot.listening = performance.now();
+        onListening();
+      },
+      onEnd,
     });
   }
 
-  #order(worker: ChildProcess): void {
-    worker.send((this.#stopping ? { stop: true } : { listen: this.#port }) satisfies Order);
+  #replace(slot: Slot, how: string): void {
+    slot.failures++;
+    const { first, longest, attempts, start } = this.#retry;
+    if (this.#slots.every(({ listening, failures }) => listening === undefined && failures > attempts)) {
+      this.kill(); // one that hangs would outlive this process
+      return this.#onLost(new Failure(`${how}; no worker is left`, 1));
+    }
+    // At random, so that they do not all start at the same moment.
+    const delay = Math.min(first * 2 ** (slot.failures - 1), longest) * (0.5 + Math.random() / 2);
+    console.error(`${how}; another one starts in ${(delay / 1000).toFixed(1)} s`);
+    slot.timer = setTimeout(() => {
+      this.#start(
+        slot,
+        () => console.error("a worker listens again"),
+        (how) => this.#replace(slot, how),
+      );
+      if (slot.process) slot.timer = setTimeout(() => slot.process?.kill(), start);
+    }, delay);
   }
 
   /** Resolves once all have finished what they had in flight. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    await Promise.all([...this.#workers].map((worker) => {
-      const ended = new Promise((resolve) => worker.once("exit", resolve));
-      this.#order(worker);
-      return ended;
+    await Promise.all(this.#slots.map(({ timer, process }) => {
+      clearTimeout(timer);
+      return process?.stop();
     }));
   }
 
   /** Ends all at once. */
   kill(): void {
     this.#stopping = true;
-    for (const worker of this.#workers) worker.kill("SIGKILL");
+    for (const { timer, process } of this.#slots) {
+      clearTimeout(timer);
+      process?.kill();
+    }
   }
 }

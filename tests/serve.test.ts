@@ -10,7 +10,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { contentType } from "../http/types.ts";
 import { test } from "./harness.ts";
 import { ask, assertSame, Client, request } from "./http_client.ts";
-import { CLI, MIB, missing, noProc, Server, serving, SIZES, until } from "./site.ts";
+import { childrenOf, CLI, MIB, missing, noProc, Server, serving, SIZES, until } from "./site.ts";
 
 const LARGE = `/${20 * MIB}.bin`;
 
@@ -628,15 +628,6 @@ test(
     }, { args: ["--workers", "3"] }),
   { skip: noProc },
 );
-
-function childrenOf(pid: number): number[] {
-  try {
-    const text = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1");
-    return text.split(" ").filter(Boolean).map(Number);
-  } catch {
-    return []; // it has ended
-  }
-}
 
 function socketsOf(pid: number): number {
   return fs.readdirSync(`/proc/${pid}/fd`).filter((fd) => {

@@ -67,6 +67,9 @@ export interface StartOptions {
   before?: string[];
   /** Deno's permission flags. */
   permissions?: string[];
+  /** What to run in place of cli.ts under this runtime. */
+  command?: string[];
+  env?: Record<string, string>;
 }
 
 /** cli.ts in a child of this runtime, as it writes lines. */
@@ -78,10 +81,10 @@ export class Server {
   code: number | null | undefined;
   port = 0;
 
-  constructor({ args = [], before = [], permissions = ["-A"] }: StartOptions) {
+  constructor({ args = [], before = [], permissions = ["-A"], command, env }: StartOptions) {
     const runtime = isBun ? [] : ["run", ...permissions];
-    const [command, ...rest] = [...before, process.execPath, ...runtime, CLI, ...args];
-    this.child = spawn(command, rest, { stdio: ["ignore", "pipe", "pipe"] });
+    const [program, ...rest] = [...before, ...command ?? [process.execPath, ...runtime, CLI], ...args];
+    this.child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
     let text = "";
     this.child.stdout!.on("data", (bytes) => {
       const lines = (text + bytes).split("\n");
@@ -153,5 +156,15 @@ export async function serving(
     }
   } finally {
     fs.rmSync(site.base, { recursive: true });
+  }
+}
+
+/** Processes that `pid` has started, also those that have ended but were not waited for. */
+export function childrenOf(pid: number): number[] {
+  try {
+    const text = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1");
+    return text.split(" ").filter(Boolean).map(Number);
+  } catch {
+    return []; // it has ended
   }
 }
