@@ -1,10 +1,11 @@
 import { join } from "@std/path";
 import * as fs from "node:fs";
-import { yieldToEventLoop } from "../runtime.ts";
+import { isDeno } from "../runtime.ts";
 import { quality } from "./accept.ts";
 import { type Answer, answerRefusal, type Asked } from "./answer.ts";
 import { refusal } from "./file.ts";
 import { type Fields, putTextFields } from "./headers.ts";
+import { encodeInTurns, nextStep, sortInTurns } from "./in_turns.ts";
 import type { DirectoryRules } from "./options.ts";
 import { type Directory, isPlain, openInside, type Target } from "./paths.ts";
 
@@ -39,12 +40,10 @@ export async function answerListing(
   }
   const json = prefersJson(asked);
   const shown = decodeURIComponent(path);
-  const body = json
-    ? `${JSON.stringify({ path: shown, entries: entries.map(({ mode: _, ...entry }) => entry) })}\n`
-    : page(shown, names, entries);
+  const body = await encodeInTurns(json ? jsonOf(shown, entries) : pageOf(shown, names, entries));
   const headers: Fields = {
     "Cache-Control": "no-cache",
-    "Content-Length": String(new TextEncoder().encode(body).length),
+    "Content-Length": String(body.length),
     "Content-Type": json ? "application/json; charset=utf-8" : "text/html; charset=utf-8",
     "Vary": "Accept",
   };
@@ -60,9 +59,6 @@ function prefersJson({ field }: Asked): boolean {
   return json > (quality(accept, "text/html", ["text/*", "*/*"]) ?? 0);
 }
 
-/** How many entries are looked at before other work gets its turn. */
-const BATCH = 100;
-
 /** The entries that a request for them would find: neither what is hidden nor what leads out of the root. */
 async function readEntries(
   root: string,
@@ -71,13 +67,24 @@ async function readEntries(
   rules: DirectoryRules,
 ): Promise<Entry[]> {
   const entries: Entry[] = [];
-  const found = await fs.promises.readdir(path, { withFileTypes: true });
-  for (const [i, { name }] of found.entries()) {
-    if (i % BATCH === BATCH - 1) await yieldToEventLoop();
+  for await (const name of namesIn(path)) {
+    await nextStep();
     const entry = look(root, [...names, name], path, rules);
     if (entry) entries.push(entry);
   }
-  return entries.sort((a, b) => a.type === b.type ? ORDER.compare(a.name, b.name) : a.type < b.type ? -1 : 1);
+  return sortInTurns(entries, inOrder);
+}
+
+/** In Deno `node:fs` makes one array of them all, which holds the thread for 30 ms where they are 20,000 (measured). */
+async function* namesIn(directory: string): AsyncGenerator<string> {
+  if (!isDeno) return yield* await fs.promises.readdir(directory);
+  for await (const { name } of Deno.readDir(directory)) yield name;
+}
+
+/** Directories first; and of names that the collator takes for the same (1 and 01) always the same one. */
+function inOrder(a: Entry, b: Entry): number {
+  if (a.type !== b.type) return a.type < b.type ? -1 : 1;
+  return ORDER.compare(a.name, b.name) || (a.name < b.name ? -1 : 1);
 }
 
 /**
@@ -136,13 +143,23 @@ td:nth-child(2) { overflow-wrap: anywhere }
 a { text-decoration: none }
 a:hover { text-decoration: underline }`;
 
+function* jsonOf(path: string, entries: Entry[]): Generator<string> {
+  yield `{"path":${JSON.stringify(path)},"entries":[`;
+  let comma = "";
+  for (const { mode: _, ...entry } of entries) {
+    yield comma + JSON.stringify(entry);
+    comma = ",";
+  }
+  yield "]}\n";
+}
+
 /** A page that needs no script, and takes none. */
-function page(path: string, names: readonly string[], entries: Entry[]): string {
+function* pageOf(path: string, names: readonly string[], entries: Entry[]): Generator<string> {
   const title = `Index of ${escape(path)}`;
   const parent = names.length > 0
     ? `<tr><td></td><td><a href="..">../</a></td><td></td><td></td></tr>\n`
     : "";
-  return `<!doctype html>
+  yield `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -157,7 +174,9 @@ ${STYLE}
 <table>
 <thead><tr><th>Mode</th><th>Name</th><th class="size">Size</th><th>Modified (UTC)</th></tr></thead>
 <tbody>
-${parent}${entries.map(row).join("")}</tbody>
+${parent}`;
+  for (const entry of entries) yield row(entry);
+  yield `</tbody>
 </table>
 </body>
 </html>

@@ -22,6 +22,9 @@ export interface Site {
   onError(error: unknown): void;
 }
 
+/** Bytes of a body that are sent with the head, so that a small one takes one write. A listing may have millions. */
+const WITH_HEAD = 64 * 1024;
+
 /** Bytes of a request's body that are read over; where there are more, the connection ends. */
 const MAX_SKIPPED = 64 * 1024;
 
@@ -193,12 +196,17 @@ export class Connection {
 
   async #write(head: string, body: Uint8Array | string = ""): Promise<Outcome> {
     const content = typeof body === "string" ? Buffer.from(body) : body;
-    const all = Buffer.concat([bytesOf(head), content]);
+    const pieces = [
+      Buffer.concat([bytesOf(head), content.subarray(0, WITH_HEAD)]),
+      content.subarray(WITH_HEAD),
+    ];
     const target = targetOf(this.#wire.socket);
     try {
-      for (let at = 0; at < all.length;) {
-        this.#step("room");
-        at += await target.write(all.subarray(at), this.#closed.signal);
+      for (const piece of pieces) {
+        for (let at = 0; at < piece.length;) {
+          this.#step("room");
+          at += await target.write(piece.subarray(at), this.#closed.signal);
+        }
       }
       return { bytes: content.length, way: "-" };
     } catch (error) {

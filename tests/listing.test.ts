@@ -1,8 +1,10 @@
 /** What a listing shows beside entries that cannot be looked at, and how. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
+import { Buffer } from "node:buffer";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import * as net from "node:net";
 import process from "node:process";
 import { each } from "./each_server.ts";
 import { missing } from "./site.ts";
@@ -72,3 +74,56 @@ each("shows where a directory is, and what may be done with each entry", async (
   const { entries } = JSON.parse(String((await get("/a&b/c/", { Accept: "application/json" })).body));
   assertEquals(Object.keys(entries[0]).sort(), ["modified", "name", "type"]);
 }, { options: { showDirListing: true } });
+
+/** All that a server sends on a connection of its own, where it then ends it. Not put together: that takes long. */
+function receive(port: number, fields: string): Promise<Buffer[]> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    const socket = net.connect(port, "127.0.0.1");
+    socket.on("data", (chunk: Buffer) => chunks.push(chunk));
+    socket.once("error", reject);
+    socket.once("end", () => resolve(chunks));
+    socket.write(`GET /many/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${fields}\r\n`);
+  });
+}
+
+const NAMES = Array.from({ length: 20_000 }, (_, i) => `number ${i}, of twenty thousand & more ä.txt`);
+
+each("answers others while it lists 20,000 names", async ({ root, add, port, get }) => {
+  const directory = join(root, "many");
+  fs.mkdirSync(directory);
+  for (const name of NAMES) fs.closeSync(fs.openSync(join(directory, name), "w"));
+  add("small.txt", "small");
+  for (const accept of ["text/html", "application/json"]) {
+    // Not by the clock: a machine with other work would make of each turn a long one.
+    const cpu = () => Object.values(process.cpuUsage()).reduce((sum, µs) => sum + µs / 1000, 0);
+    const began = cpu();
+    let open = true;
+    const listing = receive(port, `Accept: ${accept}\r\n`).finally(() => open = false);
+    let longest = 0;
+    while (open) {
+      const asked = cpu();
+      assertEquals(String((await get("/small.txt")).body), "small");
+      longest = Math.max(longest, cpu() - asked);
+    }
+    const took = cpu() - began;
+    const text = String(Buffer.concat(await listing));
+    const body = text.slice(text.indexOf("\r\n\r\n") + 4);
+    const listed = accept === "text/html"
+      ? Array.from(body.matchAll(/<a href="\.\/([^"]*)">/g), ([, name]) => decodeURIComponent(name))
+      : JSON.parse(body).entries.map(({ name }: { name: string }) => name);
+    assertEquals(listed, NAMES);
+    assert(longest < took / 5, `${accept}: another request waited while ${longest} ms of ${took} were spent`);
+  }
+}, { options: { showDirListing: true } });
+
+each(
+  "lists names that are equal to a collator in one order, and not in the directory's",
+  async ({ add, get }) => {
+    const names = ["0000001", "000001", "00001", "0001", "001", "01", "1", "e\u0301", "\u00e9"];
+    for (const name of names) add(`equal/${name}`, "");
+    const { body } = await get("/equal/", { Accept: "application/json" });
+    assertEquals(JSON.parse(String(body)).entries.map(({ name }: { name: string }) => name), names);
+  },
+  { options: { showDirListing: true } },
+);
