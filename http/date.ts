@@ -1,3 +1,5 @@
+import { RecentMap } from "./recent_map.ts";
+
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /** `Sun, 06 Nov 1994 08:49:37 GMT` */
@@ -9,13 +11,12 @@ const RFC850 = /^[A-Z][a-z]{5,8}, (\d\d)-([A-Z][a-z]{2})-(\d\d) (\d\d):(\d\d):(\
 /** `Sun Nov  6 08:49:37 1994` */
 const ASCTIME = /^[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})$/;
 
-const texts = new Map<number, string>();
+const texts = new RecentMap<number, string>(1000);
 
 /** Seconds since 1970 as `IMF-fixdate` (RFC 9110, 5.6.7). A site has few different ones, and each costs 0.6 µs. */
 export function httpDate(seconds: number): string {
   let text = texts.get(seconds);
   if (text === undefined) {
-    if (texts.size === 1000) texts.clear();
     texts.set(seconds, text = new Date(seconds * 1000).toUTCString());
   }
   return text;

@@ -1,20 +1,17 @@
 import { resolve } from "@std/path";
 import * as fs from "node:fs";
+import { RecentMap } from "./recent_map.ts";
 
-/** Roots that were looked at. */
-const seen = new Set<string>();
-
-/** Roots remembered: an application may make them of its users' names. */
-const MOST = 1000;
+/** Roots that were looked at. An application may make them of its users' names. */
+const seen = new RecentMap<string, true>(1000);
 
 /**
  * Says on the console, once for each root, that `root` is not there: otherwise nothing tells a wrong path from a
  * missing file. It is no error to throw, as a build may make the directory later.
  */
 export function warnOfMissingRoot(root: string): void {
-  if (seen.has(root)) return;
-  if (seen.size >= MOST) seen.clear();
-  seen.add(root);
+  if (seen.get(root)) return;
+  seen.set(root, true);
   try {
     if (fs.statSync(root, { throwIfNoEntry: false })) return;
   } catch {

@@ -4,6 +4,7 @@ import process from "node:process";
 import { libc } from "../ffi/load.ts";
 import { exactFileId, isSameFile } from "../ffi/file_id.ts";
 import { BAD_REQUEST, NOT_FOUND, type OpenFile, openFile, type Refusal, refusal } from "./file.ts";
+import { RecentMap } from "./recent_map.ts";
 import { lastSeen, saw } from "./seen.ts";
 
 /** A request target, taken apart. */
@@ -132,7 +133,8 @@ function isBelow(path: string, root: string): boolean {
   return path === root || path.startsWith(root.endsWith(SEPARATOR) ? root : root + SEPARATOR);
 }
 
-const realRoots = new Map<string, string>();
+/** An application may make roots of its users' names. */
+const realRoots = new RecentMap<string, string>(1000);
 
 /**
  * The real path of a root, as it was when it was last asked for anew: that is done where something does not lie below

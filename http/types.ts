@@ -3,6 +3,7 @@ import mime from "mime-types";
 import { extname } from "@std/path";
 import * as fs from "node:fs";
 import type { OpenFile } from "./file.ts";
+import { RecentMap } from "./recent_map.ts";
 
 /** What a file holds, as its name says. */
 export interface Content {
@@ -17,14 +18,13 @@ const TEXT: Content = { type: "text/plain; charset=utf-8" };
 /** SVG compressed with gzip, which browsers show only where the coding is named (SVG 1.1, 1.2). */
 const SVGZ: Content = { type: "image/svg+xml", coding: "gzip" };
 
-const known = new Map<string, string>();
+const known = new RecentMap<string, string>(1000);
 
 /** The `Content-Type` of a file by its name's extension, with the charset for text. */
 export function contentType(path: string): string {
   const extension = extname(path);
   let type = known.get(extension);
   if (type === undefined) {
-    if (known.size === 1000) known.clear();
     known.set(extension, type = (extension && mime.contentType(extension)) || BINARY);
   }
   return type;

@@ -3,6 +3,7 @@ import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { whyNotSendfile } from "../sendfile.ts";
 import { count, counters } from "../stats.ts";
+import { RecentMap } from "./recent_map.ts";
 import { countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
 import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./takeover.ts";
 
@@ -145,10 +146,7 @@ interface Known {
 }
 
 /** Whether a connection speaks HTTP/1, by its peer, so far as that is known. */
-const known = new Map<string, Known>();
-
-/** How many are remembered. */
-const KNOWN = 1000;
+const known = new RecentMap<string, Known>(1000);
 
 /** Where srvx has the second argument of Deno.serve's handlers: it calls its own with the request alone. */
 interface WithRuntime {
@@ -181,15 +179,10 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
   const http1 = before?.cookie === cookie
     ? before.http1
     : state.written === 0 || request.headers.has("connection");
-  remember(peer, { fd, cookie, http1 });
+  known.set(peer, { fd, cookie, http1 });
   if (!http1) return NOT_FIRST;
   if (state.acked !== state.written) return "an earlier response is still under way";
   return { libc, fd, cookie, written: state.written };
 }
 
 const NOT_FIRST = "the connection was not seen from its first byte";
-
-function remember(peer: string, connection: Known): void {
-  if (known.size >= KNOWN) known.delete(known.keys().next().value!);
-  known.set(peer, connection);
-}

@@ -166,8 +166,8 @@ export const BOUNDARY: readonly Mutation[] = [
   {
     name: "roots share what was seen",
     file: "http/seen.ts",
-    search: "sightings.set(root, files = new Map());",
-    replace: "sightings.set(root, files = sightings.values().next().value ?? new Map());",
+    search: "if (sighting?.root !== root) return undefined;",
+    replace: "if (sighting === undefined) return undefined;",
     why: "What is inside of one root would be inside of another.",
     tests: selection("boundary.test.ts", "inside one root"),
   },
