@@ -69,8 +69,8 @@ export async function deliver(
   // Nobody will read the request's body, and Deno stops at what is left of it: the next request would never come.
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
   const { status, headers, body, problem } = loadSmall(answer, asked, rules, SMALL);
-  clearBefore(response, headers);
   try {
+    clearBefore(response, headers);
     response.writeHead(status, headers);
   } catch (error) {
     if (isFileBody(body)) fs.closeSync(body.file.fd);
@@ -127,12 +127,22 @@ async function sendBody(
   body: FileBody,
   { rateLimit }: Rules,
 ): Promise<Outcome> {
+  let head: string;
+  try {
+    head = takeHead(response);
+  } catch (error) {
+    fs.closeSync(body.file.fd);
+    throw error;
+  }
   const release = holdReading(response.req, socket);
-  const outcome = await transmit(socket, takeHead(response), body, rateLimit);
-  if (outcome.problem === undefined) response.end();
-  else cutOff(response);
-  release();
-  return outcome;
+  try {
+    const outcome = await transmit(socket, head, body, rateLimit);
+    if (outcome.problem === undefined) response.end();
+    else cutOff(response);
+    return outcome;
+  } finally {
+    release(); // also where a middleware's `end` throws
+  }
 }
 
 /** The insides of node:http's OutgoingMessage in use. */

@@ -6,7 +6,7 @@ import Koa from "koa";
 import { Buffer } from "node:buffer";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
-import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer, type RequestListener, type Server, type ServerResponse } from "node:http";
 import type * as net from "node:net";
 import process from "node:process";
 import { sendFile, serveStatic } from "../http/node.ts";
@@ -185,3 +185,49 @@ test("Koa: nothing is logged of clients that close once they have all, nor of th
     assertEquals(errors, []);
   });
 });
+
+/** What a middleware before has made of a response, such that `serveStatic` meets an error when it sends a file. */
+const BROKEN: Record<string, (response: ServerResponse) => void> = {
+  "flushHeaders throws": (response) => {
+    response.flushHeaders = fail;
+    // Not the state in which a head is taken: flushHeaders is to be called.
+    Object.defineProperty(response, "_headerSent", { get: () => true, set() {} });
+  },
+  "end throws": (response) => {
+    response.end = fail;
+  },
+  "head has been sent": (response) => {
+    response.setHeader("ETag", '"another"');
+    response.flushHeaders();
+  },
+};
+
+function fail(): never {
+  throw new Error("another's");
+}
+
+for (const [what, breakIt] of Object.entries(BROKEN)) {
+  test(`node:http: where a response's ${what} the error is passed on, and the connection's end is seen`, () => {
+    const errors: Error[] = [];
+    let ended = false;
+    const listener = (root: string): RequestListener => {
+      const serve = serveStatic(root);
+      return (request, response) => {
+        request.socket.once("close", () => ended = true);
+        breakIt(response);
+        serve(request, response, (error) => errors.push(error as Error));
+      };
+    };
+    return withFiles(listener, async (port) => {
+      const client = await Client.to(port);
+      client.send(request("/300001.bin"));
+      await until(() => errors.length > 0, "the error");
+      assertEquals(errors.length, 1);
+      if (what === "head has been sent") {
+        assertEquals((errors[0] as { code?: string }).code, "ERR_HTTP_HEADERS_SENT");
+      } else assertEquals(errors[0].message, "another's");
+      client.close();
+      await until(() => ended, "the end of the connection");
+    });
+  });
+}
