@@ -9,8 +9,9 @@ export class SendfileNotAvailableError extends Error {
   /** Bytes of the file that had been sent. */
   readonly sent: number;
 
-  constructor(reason: string, sent = 0, options?: ErrorOptions) {
-    super(`sendfile is not available: ${reason}`, options);
+  /** `message`: what to say in place of the reason alone. */
+  constructor(reason: string, sent = 0, options: ErrorOptions & { message?: string } = {}) {
+    super(options.message ?? `sendfile is not available: ${reason}`, options);
     this.reason = reason;
     this.sent = sent;
   }
@@ -59,4 +60,13 @@ export class SendfileTimeoutError extends SendfileError {
 /** The socket was closed on this side, before or during a transfer. */
 export function socketClosed(cause?: unknown): ConnectionClosedError {
   return new ConnectionClosedError("the socket is closed", { code: "ENOTCONN", syscall: "write", cause });
+}
+
+/** Why no sendfile(2) reads from it. */
+export const NOT_REGULAR = "not a regular file";
+
+/** What was to be sent is no regular file. `directory`: its path, or which argument it is, where it is one. */
+export function notRegular(directory?: string): SendfileNotAvailableError {
+  const message = directory === undefined ? undefined : `${directory} is a directory`;
+  return new SendfileNotAvailableError(NOT_REGULAR, 0, { message });
 }

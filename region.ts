@@ -1,4 +1,6 @@
+import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
+import { notRegular } from "./errors.ts";
 
 /** Throws unless `offset` is a number of bytes: an integer from 0 to 2^53 - 1. */
 export function checkOffset(offset: unknown): asserts offset is number {
@@ -53,7 +55,11 @@ export class SendfileRegion {
 
   /** Bytes that the range has at this moment: `count`, or less where the file ends first. Reads the file's size. */
   get length(): number {
-    const rest = Math.max(0, fs.statSync(this.path).size - this.offset);
+    const stat = fs.statSync(this.path);
+    if (stat.isDirectory()) {
+      throw notRegular(typeof this.path === "string" ? this.path : fromFileUrl(this.path));
+    }
+    const rest = Math.max(0, stat.size - this.offset);
     return Math.min(rest, this.count ?? rest);
   }
 }

@@ -23,10 +23,10 @@ import { type Observer, Transfer } from "./transfer.ts";
  * For node:net sockets, and node:http's in Deno, it is safe: earlier writes go first, later ones wait.
  *
  * Rejects with `TypeError` or `RangeError` for bad arguments, before any system call; the error of node:fs where
- * the file cannot be opened; {@link SendfileNotAvailableError} where the file is not a regular file, or sendfile(2)
- * cannot be used and `fallback` is false; {@link ConnectionClosedError} where the peer left or the socket is
- * closed; {@link SendfileTimeoutError}; {@link SendfileError} for anything else the system answers; the signal's
- * reason. After an error the peer has an unknown part of the bytes: close the connection.
+ * the file cannot be opened; {@link SendfileNotAvailableError} where the file is not a regular file (of a directory
+ * the message names it), or sendfile(2) cannot be used and `fallback` is false; {@link ConnectionClosedError} where
+ * the peer left or the socket is closed;
+ * {@link SendfileTimeoutError}; {@link SendfileError} for anything else the system answers; the signal's reason. After an error the peer has an unknown part of the bytes: close the connection.
  *
  * Source: sendfile(2); Python's `loop.sock_sendfile` and `loop.sendfile`.
  *

@@ -1,6 +1,6 @@
 import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
-import { SendfileError, SendfileNotAvailableError } from "./errors.ts";
+import { NOT_REGULAR, notRegular, SendfileError } from "./errors.ts";
 import { exactFileId, type FileId, isSameFile } from "./ffi/file_id.ts";
 import { findFile, isFile } from "./ffi/find.ts";
 import type { Libc } from "./ffi/libc.ts";
@@ -52,8 +52,6 @@ export class SeenFile {
   }
 }
 
-const NOT_REGULAR = "not a regular file";
-
 /** Throws `TypeError`/`RangeError` for what cannot be a file; makes no system call. */
 export function checkFile(file: SendfileFile | SeenFile): void {
   if (file instanceof SeenFile) return;
@@ -77,7 +75,7 @@ export function checkFile(file: SendfileFile | SeenFile): void {
 
 /**
  * Opens a file argument that {@link checkFile} has let pass. Throws the error of node:fs where it cannot be
- * opened, `SendfileNotAvailableError` where it is not a regular file.
+ * opened, `SendfileNotAvailableError` where it is not a regular file; of a directory the message says that it is one.
  */
 export function openSource(file: SendfileFile | SeenFile, libc: Libc | undefined): Source {
   if (file instanceof SeenFile) return new DescriptorSource(file.fd, "caller", libc, 0, undefined, file.id);
@@ -102,7 +100,7 @@ function openPath(path: string | URL, libc: Libc | undefined, offset = 0, count?
   // O_NONBLOCK: the open of a FIFO would wait for a writer. It means nothing to a regular file.
   const fd = fs.openSync(name, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
   try {
-    return new DescriptorSource(fd, "fs", libc, offset, count);
+    return new DescriptorSource(fd, "fs", libc, offset, count, undefined, name);
   } catch (error) {
     fs.closeSync(fd);
     throw error;
@@ -118,6 +116,8 @@ class DescriptorSource implements Source {
   #owner: "caller" | "fs" | "libc";
   /** What the descriptor was seen to be; undefined where nobody has asked libc. */
   #id: FileId | undefined;
+  /** What errors call it. */
+  readonly #name: string;
 
   constructor(
     fd: number,
@@ -126,8 +126,10 @@ class DescriptorSource implements Source {
     start = 0,
     limit?: number,
     seen?: FileId,
+    name = `the descriptor ${fd}`,
   ) {
     this.descriptor = fd;
+    this.#name = name;
     this.start = start;
     this.limit = limit;
     this.#libc = libc;
@@ -139,13 +141,13 @@ class DescriptorSource implements Source {
   size(): number {
     if (!this.#libc) {
       const stat = fs.fstatSync(this.descriptor);
-      if (!stat.isFile()) throw new SendfileNotAvailableError(NOT_REGULAR);
+      if (!stat.isFile()) throw notRegular(stat.isDirectory() ? this.#name : undefined);
       return stat.size;
     }
     // 0.3 µs, where Deno's fstatSync takes 9 (measured).
     const stat = this.#libc.stat(this.descriptor);
     if (typeof stat === "number") throw this.#libc.error(stat, "fstat");
-    if (!stat.regular) throw new SendfileNotAvailableError(NOT_REGULAR);
+    if (!stat.regular) throw notRegular(stat.directory ? this.#name : undefined);
     this.#id ??= { dev: stat.dev, ino: stat.ino };
     return stat.size;
   }
@@ -199,7 +201,7 @@ class FsFileSource implements Source {
   constructor(file: Deno.FsFile, libc: Libc | undefined) {
     this.#file = file;
     const stat = file.statSync(); // throws where it was closed
-    if (!stat.isFile) throw new SendfileNotAvailableError(NOT_REGULAR);
+    if (!stat.isFile) throw notRegular(stat.isDirectory ? "the Deno.FsFile" : undefined);
     const id = exactFileId(stat.dev, stat.ino);
     if (!libc || !id) return;
     const known = descriptors.get(file);

@@ -10,8 +10,10 @@ import {
   SendfileNotAvailableError,
   SendfileRegion,
   sendfileStats,
+  sendfileSync,
 } from "../mod.ts";
-import { assertBytes, bytes, concat, DATA, folder, moveTo, positionOf, testFile } from "./data.ts";
+import { openSource } from "../source.ts";
+import { assertBytes, bytes, concat, DATA, folder, moveTo, openBelow, positionOf, testFile } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 import { onlyBy } from "./helpers.ts";
 import { nodeAccepted, raw } from "./pairs.ts";
@@ -258,6 +260,62 @@ test("a FIFO does not hold up the open, and is refused", async () => {
     pair.close();
     fs.rmSync(dir, { recursive: true });
   }
+});
+
+/** A directory as each kind of file argument, and what the error has to call it. */
+const directories: Record<string, (path: string) => [SendfileFile, name: string, close?: () => unknown]> = {
+  "a path": (path) => [path, path],
+  "a file: URL": (path) => [pathToFileURL(path), path],
+  "a SendfileRegion": (path) => [new SendfileRegion(path, 10, 20), path],
+  "a descriptor": (path) => {
+    const fd = fs.openSync(path, "r");
+    return [fd, `the descriptor ${fd}`, () => fs.closeSync(fd)];
+  },
+  ...(isBun ? { "Bun.file": (path: string): [SendfileFile, string] => [bun.file(path), path] } : {
+    "Deno.FsFile": (path: string): [SendfileFile, string, () => unknown] => {
+      const file = Deno.openSync(path);
+      return [file, "the Deno.FsFile", () => file.close()];
+    },
+  }),
+};
+
+for (const [name, open] of Object.entries(directories)) {
+  test(`${name} of a directory is an error that says so, both ways`, async () => {
+    const dir = folder();
+    const pair = await raw.open();
+    const [file, called, close] = open(dir);
+    try {
+      const checks: (() => unknown)[] = [
+        () => sendfile(pair.socket, file),
+        () => sendfile(pair.socket, file, { zeroCopy: false }),
+        () => Promise.try(() => sendfileSync(pair.socket, file)),
+        () => Promise.try(() => openSource(file, undefined)), // without FFI
+      ];
+      for (const check of checks) {
+        const error = await assertRejects(check as () => Promise<unknown>, SendfileNotAvailableError);
+        assertEquals(
+          [error.message, error.reason, error.sent],
+          [`${called} is a directory`, "not a regular file", 0],
+        );
+      }
+      pair.end();
+      assertEquals((await pair.peer.all()).length, 0);
+    } finally {
+      close?.();
+      pair.close();
+      assertEquals(openBelow(dir), []);
+      fs.rmSync(dir, { recursive: true });
+    }
+  });
+}
+
+test("the length of a SendfileRegion of a directory is an error that says so", () => {
+  const dir = folder();
+  for (const path of [dir, pathToFileURL(dir)]) {
+    const error = assertThrows(() => new SendfileRegion(path).length, SendfileNotAvailableError);
+    assertEquals(error.message, `${dir} is a directory`);
+  }
+  fs.rmSync(dir, { recursive: true });
 });
 
 test("a descriptor's number that has become a pipe since is refused, and sends nothing", async () => {
