@@ -4,8 +4,8 @@ export interface SendfileStats {
   sendfile: { transfers: number; calls: number; bytes: number };
   /** Transfers that went (or went on) by read and write, and the bytes of files they moved. */
   copy: { transfers: number; bytes: number };
-  /** File bodies that `withSendfile` left to the server. */
-  native: { transfers: number };
+  /** File bodies that `withSendfile` left to the server; `sendfile`: those that it sends by sendfile(2), as Bun.serve does. */
+  native: { transfers: number; sendfile: number };
   /** How often a transfer waited for its socket to take more. */
   waits: number;
   /** Why transfers were copied or left to the server, and how many. */
@@ -16,7 +16,7 @@ function zero(): SendfileStats {
   return {
     sendfile: { transfers: 0, calls: 0, bytes: 0 },
     copy: { transfers: 0, bytes: 0 },
-    native: { transfers: 0 },
+    native: { transfers: 0, sendfile: 0 },
     waits: 0,
     reasons: {},
   };

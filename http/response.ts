@@ -28,11 +28,18 @@ let scratch: Uint8Array<ArrayBuffer> | undefined;
 export interface FileStream {
   readonly body: FileBody;
   readonly rateLimit: number | undefined;
+  /** Whether it is a Bun.file, which the server opens itself: the descriptor of `body` has been closed. */
+  readonly isBunFile: boolean;
 }
 
 /** The bodies that are streams of files, and what they stand for: whoever sends one may send the file instead. */
 const fileStreams = new WeakMap<ReadableStream, FileStream>();
 let fileStreamsMade = 0;
+
+function remember(stream: ReadableStream, file: FileStream): void {
+  fileStreams.set(stream, file);
+  fileStreamsMade++;
+}
 
 /** How many there have been: it tells at no cost that none was made by what ran in between. */
 export function countFileStreams(): number {
@@ -44,6 +51,14 @@ export function fileStreamOf(body: ReadableStream): FileStream | undefined {
   return fileStreams.get(body);
 }
 
+/** Whether somebody asks which way bodies go that are Bun.files. */
+let asksForBunFiles = false;
+
+/** From now on {@link fileStreamOf} knows the bodies that are Bun.files, too: each costs the ReadableStream it is seen as. */
+export function askForBunFiles(): void {
+  asksForBunFiles = true;
+}
+
 /** An answer as the Response that the runtime sends best. */
 export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response {
   const { status, headers, body } = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
@@ -53,12 +68,12 @@ export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response
   }
   const { rateLimit } = rules;
   const native = rateLimit === undefined ? nativeBody(body, headers, status, asked) : undefined;
-  const stream = native ?? streamOf(new Chunks(body, rateLimit));
-  if (stream instanceof ReadableStream) {
-    fileStreams.set(stream, { body, rateLimit });
-    fileStreamsMade++;
-  }
-  return new Response(stream, initOf(status, headers));
+  const sent = native ?? streamOf(new Chunks(body, rateLimit));
+  const response = new Response(sent, initOf(status, headers));
+  if (sent instanceof ReadableStream) remember(sent, { body, rateLimit, isBunFile: false });
+  // The same object each time; Bun.serve sends a Bun.file by sendfile(2) after that, too (strace).
+  else if (asksForBunFiles) remember(response.body!, { body, rateLimit, isBunFile: true });
+  return response;
 }
 
 /** What Bun.serve sends with a GET and not with the same HEAD. */

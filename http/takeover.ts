@@ -38,7 +38,7 @@ export interface Plan {
 export interface BodyWay {
   /** Past the server by sendfile(2) or (rarely) by read and write; or by the server itself. */
   via: Via | "native";
-  /** Why not by sendfile(2). */
+  /** Why not by sendfile(2). A server that uses it itself, as Bun's does, has "native" and no reason. */
   reason?: string;
 }
 

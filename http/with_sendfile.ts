@@ -1,10 +1,12 @@
 import { findPeer } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
+import { isBun, isDeno } from "../runtime.ts";
 import { whyNotSendfile } from "../sendfile.ts";
 import { count, counters } from "../stats.ts";
+import { whyBunCopies } from "./bun_way.ts";
 import { RecentMap } from "./recent_map.ts";
-import { countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
+import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
 import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./takeover.ts";
 
 export type { BodyWay };
@@ -12,12 +14,13 @@ export type { BodyWay };
 /** Options of {@link withSendfile}. */
 export interface WithSendfileOptions {
   /**
-   * Bodies of fewer bytes are left to the server, as the connection ends with a response that is sent past it.
+   * Bodies of fewer bytes are left to the server, as the connection ends with a response that is sent past it. Only on
+   * Deno.
    *
    * @default {2097152}
    */
   threshold?: number;
-  /** Told which way each body goes that is a file's, and why not by sendfile(2). */
+  /** Told which way each body goes that is a file's still, and why not by sendfile(2). */
   onBody?: (way: BodyWay, request: Request) => void;
 }
 
@@ -45,7 +48,10 @@ const DATE = 37;
  * compression, a connection that is not known to be the request's. It has to be the outermost handler.
  *
  * The connection ends with such a response. Requests that are pipelined behind it are not answered (RFC 9112, 9.6).
- * On Bun it is the handler itself: Bun.serve sends files by sendfile(2) without this.
+ * On Bun responses stay as they are, as Bun.serve sends files by sendfile(2) itself from 1 MiB up; `onBody` and
+ * `sendfileStats()` are told which.
+ *
+ * A handler of the request alone may be called without a second argument, as srvx does, which has it on the request.
  *
  * Throws `TypeError` or `RangeError` for bad options.
  *
@@ -58,29 +64,35 @@ const DATE = 37;
  * Deno.serve(withSendfile((request) => serveDir(request, { fsRoot: "public" })));
  * ```
  */
+export function withSendfile(
+  handler: (request: Request) => Response | Promise<Response>,
+  options?: WithSendfileOptions,
+): (request: Request, info?: unknown) => Response | Promise<Response>;
+export function withSendfile<Info>(handler: Handler<Info>, options?: WithSendfileOptions): Handler<Info>;
 export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfileOptions = {}): Handler<Info> {
   if (typeof handler !== "function") throw new TypeError("handler must be a function");
   const { threshold = THRESHOLD, onBody } = options;
   if (typeof threshold !== "number") throw new TypeError("threshold must be a number of bytes");
   if (onBody !== undefined && typeof onBody !== "function") throw new TypeError("onBody must be a function");
   if (!(threshold >= 0)) throw new RangeError(`threshold must be a number of bytes, not ${threshold}`);
-  if (!("Deno" in globalThis)) return handler;
+  if (!isDeno && !isBun) return handler;
+  if (isBun) askForBunFiles();
+  const planFor = (response: Response, stream: FileStream, request: Request, info: Info) => {
+    if (isBun) return whyBunCopies(stream, request, info);
+    if (stream.body.length < threshold) return "the body is below the threshold";
+    return planOf(response, stream, request, info);
+  };
   const finish = (response: Response, request: Request, info: Info) => {
     const stream = streamOf(response);
     if (!stream) return response;
     const told = (way: BodyWay) => {
-      if (way.via === "native") {
-        counters.native.transfers++;
-        count(way.reason!);
-      }
+      if (way.via === "native") countNative(way.reason);
       onBody?.(way, request);
     };
-    const plan = stream.body.length < threshold
-      ? "the body is below the threshold"
-      : planOf(response, stream, request, info);
-    if (typeof plan === "string") {
+    const plan = planFor(response, stream, request, info);
+    if (typeof plan !== "object") {
       try {
-        told({ via: "native", reason: plan });
+        told(plan === undefined ? { via: "native" } : { via: "native", reason: plan });
       } catch (error) {
         response.body!.cancel(); // nobody else will close the file
         throw error;
@@ -101,6 +113,12 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
       countFileStreams() === before ? response : finish(response, request, info);
     return response instanceof Promise ? response.then(pass) : pass(response);
   };
+}
+
+function countNative(reason: string | undefined): void {
+  counters.native.transfers++;
+  if (reason === undefined) counters.native.sendfile++;
+  else count(reason);
 }
 
 /** The file that a response's body still is. The body of other responses is not looked at, which would change it. */
