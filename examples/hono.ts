@@ -1,8 +1,9 @@
-// Files and an application in Hono, files by sendfile(2): deno run -A examples/hono.ts [DIR [PORT]]
-import { serveDir, withSendfile } from "@zerocopy/sendfile/http";
+// Files and an application in Hono: deno run -A (or bun) examples/hono.ts [DIR [PORT]]
+import { serveDir, serveFile, withSendfile } from "@zerocopy/sendfile/http";
 import { Hono } from "hono";
+import process from "node:process";
 
-const [fsRoot = ".", port = "9000"] = Deno.args;
+const [fsRoot = ".", port = "9000"] = process.argv.slice(2);
 const app = new Hono();
 
 // Middleware may add fields. What puts another body in the place of a file's, as compress() does, has it sent as that.
@@ -10,10 +11,35 @@ app.use(async (c, next) => {
   await next();
   c.header("X-Content-Type-Options", "nosniff");
 });
-app.get("/files/*", (c) => serveDir(c.req.raw, { fsRoot, urlRoot: "files" }));
+app.use("/files/*", (c, next) =>
+  serveDir(c.req.raw, {
+    fsRoot,
+    urlRoot: "files",
+    quiet: true,
+    // What is not there goes on to the routes below.
+    async fallthrough() {
+      await next();
+      return c.res;
+    },
+  }));
+app.get("/this", (c) => serveFile(c.req.raw, new URL(import.meta.url)));
+app.get("/files/made", (c) => c.text("made by a route"));
 app.get("/", (c) => c.text("hello"));
+app.notFound((c) => c.text("nothing here", 404));
 
 // Outermost, so that it sees what all the others have made of a response.
-const handler = withSendfile(app.fetch, { onBody: (way, { url }) => console.log(url, way) });
-const onListen = ({ hostname, port }: Deno.NetAddr) => console.log(`http://${hostname}:${port}/`);
-Deno.serve({ hostname: "127.0.0.1", port: Number(port), onListen }, handler);
+const handler = withSendfile((request, info) => app.fetch(request, info), {
+  onBody: (way, { url }) => console.log(new URL(url).pathname, way),
+});
+
+/** The part of Bun in use; a program of yours has it from @types/bun. */
+interface Bun {
+  serve(options: { hostname: string; port: number; fetch: typeof handler }): { url: URL };
+}
+const { Bun } = globalThis as { Bun?: Bun };
+const hostname = "127.0.0.1";
+if (Bun) console.log(`${Bun.serve({ hostname, port: Number(port), fetch: handler }).url}`);
+else {
+  const onListen = ({ port }: Deno.NetAddr) => console.log(`http://${hostname}:${port}/`);
+  Deno.serve({ hostname, port: Number(port), onListen }, handler);
+}

@@ -1,13 +1,9 @@
 import process from "node:process";
 import type { FileStream } from "./response.ts";
+import { isBunServer, isTls } from "./server_info.ts";
 
 /** Bun.serve sends a Bun.file, or a slice of one, by sendfile(2) from so many bytes up (strace, Bun 1.4.5). */
 const SENDFILE_FROM = 1024 * 1024;
-
-/** Where srvx has the server, which Bun.serve gives to handlers as their second argument. */
-interface WithRuntime {
-  readonly runtime?: { readonly bun?: { readonly server?: unknown } };
-}
 
 /**
  * Why Bun.serve copies a body; undefined where it sends it by sendfile(2), on TCP and unix sockets alike. It is also
@@ -18,10 +14,8 @@ export function whyBunCopies(
   request: Request,
   info: unknown,
 ): string | undefined {
-  if (!isServer(info ?? (request as WithRuntime).runtime?.bun?.server)) {
-    return "the handler was not given Bun's server";
-  }
-  if (request.url.startsWith("https:")) return "TLS";
+  if (!isBunServer(request, info)) return "the handler was not given Bun's server";
+  if (isTls(request)) return "TLS";
   if (process.platform !== "linux") return "not Linux";
   if (!isBunFile) {
     if (rateLimit !== undefined) return "Bun.serve cannot limit the rate of a file";
@@ -29,8 +23,4 @@ export function whyBunCopies(
     return "Bun.serve would open the file again, and could find another";
   }
   return body.length < SENDFILE_FROM ? "Bun.serve copies bodies below 1 MiB" : undefined;
-}
-
-function isServer(value: unknown): boolean {
-  return typeof value === "object" && value !== null && "requestIP" in value;
 }

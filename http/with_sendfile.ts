@@ -7,6 +7,7 @@ import { count, counters } from "../stats.ts";
 import { whyBunCopies } from "./bun_way.ts";
 import { RecentMap } from "./recent_map.ts";
 import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
+import { isTls, remoteAddrOf } from "./server_info.ts";
 import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./takeover.ts";
 
 export type { BodyWay };
@@ -51,7 +52,7 @@ const DATE = 37;
  * On Bun responses stay as they are, as Bun.serve sends files by sendfile(2) itself from 1 MiB up; `onBody` and
  * `sendfileStats()` are told which.
  *
- * A handler of the request alone may be called without a second argument, as srvx does, which has it on the request.
+ * Where it is called with the request alone, as by srvx, the connection is taken from `request.runtime`.
  *
  * Throws `TypeError` or `RangeError` for bad options.
  *
@@ -64,25 +65,23 @@ const DATE = 37;
  * Deno.serve(withSendfile((request) => serveDir(request, { fsRoot: "public" })));
  * ```
  */
-export function withSendfile(
-  handler: (request: Request) => Response | Promise<Response>,
-  options?: WithSendfileOptions,
-): (request: Request, info?: unknown) => Response | Promise<Response>;
-export function withSendfile<Info>(handler: Handler<Info>, options?: WithSendfileOptions): Handler<Info>;
-export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfileOptions = {}): Handler<Info> {
+export function withSendfile<Info>(
+  handler: Handler<Info>,
+  options: WithSendfileOptions = {},
+): (request: Request, info?: Info) => Response | Promise<Response> {
   if (typeof handler !== "function") throw new TypeError("handler must be a function");
   const { threshold = THRESHOLD, onBody } = options;
   if (typeof threshold !== "number") throw new TypeError("threshold must be a number of bytes");
   if (onBody !== undefined && typeof onBody !== "function") throw new TypeError("onBody must be a function");
   if (!(threshold >= 0)) throw new RangeError(`threshold must be a number of bytes, not ${threshold}`);
-  if (!isDeno && !isBun) return handler;
+  if (!isDeno && !isBun) return handler as ReturnType<typeof withSendfile<Info>>;
   if (isBun) askForBunFiles();
-  const planFor = (response: Response, stream: FileStream, request: Request, info: Info) => {
+  const planFor = (response: Response, stream: FileStream, request: Request, info?: Info) => {
     if (isBun) return whyBunCopies(stream, request, info);
     if (stream.body.length < threshold) return "the body is below the threshold";
     return planOf(response, stream, request, info);
   };
-  const finish = (response: Response, request: Request, info: Info) => {
+  const finish = (response: Response, request: Request, info?: Info) => {
     const stream = streamOf(response);
     if (!stream) return response;
     const told = (way: BodyWay) => {
@@ -108,7 +107,7 @@ export function withSendfile<Info>(handler: Handler<Info>, options: WithSendfile
   };
   return (request, info) => {
     const before = countFileStreams();
-    const response = handler(request, info);
+    const response = handler(request, info as Info); // undefined only where the server has none
     const pass = (response: Response) =>
       countFileStreams() === before ? response : finish(response, request, info);
     return response instanceof Promise ? response.then(pass) : pass(response);
@@ -135,7 +134,7 @@ function planOf(
   request: Request,
   info: unknown,
 ): Plan & { headers: [string, string][] } | string {
-  if (request.url.startsWith("https:")) return "TLS";
+  if (isTls(request)) return "TLS";
   const missing = whyNotSendfile();
   if (missing !== undefined) return missing;
   const reason = REASONS[response.status];
@@ -166,18 +165,9 @@ interface Known {
 /** Whether a connection speaks HTTP/1, by its peer, so far as that is known. */
 const known = new RecentMap<string, Known>(1000);
 
-/** Where srvx has the second argument of Deno.serve's handlers: it calls its own with the request alone. */
-interface WithRuntime {
-  readonly runtime?: { readonly deno?: { readonly info?: Partial<Deno.ServeHandlerInfo> } };
-}
-
-function infoOf(request: Request, info: unknown): Partial<Deno.ServeHandlerInfo> {
-  return (info as Partial<Deno.ServeHandlerInfo>) ?? (request as WithRuntime).runtime?.deno?.info ?? {};
-}
-
 /** The connection that a request came on, where it is certain and speaks HTTP/1; otherwise why not. */
 function connectionOf(libc: Libc, request: Request, info: unknown, length: number): Connection | string {
-  const { remoteAddr } = infoOf(request, info);
+  const remoteAddr = remoteAddrOf(request, info);
   if (remoteAddr === undefined) return "the handler was not given the connection's address";
   if (remoteAddr.transport !== "tcp") return "not a TCP connection";
   const { hostname, port } = remoteAddr;

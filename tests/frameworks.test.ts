@@ -1,26 +1,23 @@
-/** Express and Fastify as they come from npm: the examples as they are, and middleware around them in this process. */
+/** Express and Fastify as they come from npm, with middleware around ours, in this process. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { join, resolve } from "@std/path";
+import { join } from "@std/path";
 // @ts-types="@types/compression"
 import compression from "compression";
 // @ts-types="@types/express"
 import express from "express";
 import fastify from "fastify";
 import { Buffer } from "node:buffer";
-import { type ChildProcess, spawn } from "node:child_process";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import * as http2 from "node:http2";
 import * as https from "node:https";
 import type * as net from "node:net";
-import process from "node:process";
 import { sendFile, type Sent, serveStatic } from "../http/node.ts";
 import { bytes, folder, openBelow } from "./data.ts";
-import { isBun, test } from "./harness.ts";
-import { ask, assertSame, Client, request } from "./http_client.ts";
+import { test } from "./harness.ts";
+import { ask, assertSame } from "./http_client.ts";
 import { until } from "./site.ts";
 
-const EXAMPLES = resolve(import.meta.dirname!, "../examples");
 const LARGE = Buffer.from(bytes(3 * 1024 * 1024 + 1));
 const TEXT = Buffer.from("some text, again and again. ".repeat(20_000));
 
@@ -36,51 +33,6 @@ async function withFiles(body: (root: string) => Promise<void>): Promise<void> {
   } finally {
     fs.rmSync(root, { recursive: true });
   }
-}
-
-class Example {
-  readonly child: ChildProcess;
-  output = "";
-  constructor(name: string, root: string) {
-    const flags = isBun ? [] : ["run", "-A", "--no-check", "--node-modules-dir=none"];
-    this.child = spawn(process.execPath, [...flags, join(EXAMPLES, name), root, "0"]);
-    for (const stream of [this.child.stdout!, this.child.stderr!]) {
-      stream.on("data", (chunk) => this.output += chunk);
-    }
-  }
-
-  async port(): Promise<number> {
-    return await until(
-      () => Number(/http:\/\/127\.0\.0\.1:(\d+)\//.exec(this.output)?.[1]) || undefined,
-      "the port",
-    );
-  }
-}
-
-for (const name of ["express", "fastify"]) {
-  test(`the ${name} example serves files by sendfile(2), and its own routes`, () =>
-    withFiles(async (root) => {
-      const example = new Example(`${name}.ts`, root);
-      try {
-        const port = await example.port();
-        const client = await Client.to(port);
-        client.send(request("/files/large.bin"), request("/files/sub/"), request("/"));
-        assertSame((await client.reply()).body, LARGE, "the file");
-        assertEquals(String((await client.reply()).body), "<p>sub");
-        assertEquals(String((await client.reply()).body), "hello");
-        client.close();
-        const own = fs.readFileSync(join(EXAMPLES, `${name}.ts`));
-        assertSame((await ask(port, "/this")).body, own, "the example itself");
-        const part = await ask(port, "/files/large.bin", { fields: "Range: bytes=-1000000\r\n" });
-        assertEquals(part.status, 206);
-        assertSame(part.body, LARGE.subarray(-1_000_000), "the range");
-        assertEquals((await ask(port, "/files/missing")).status, 404);
-        assertEquals((await ask(port, "/files/..%2f..%2fetc/passwd")).status, 404);
-        await until(() => /way: "sendfile"|way: "copy \(small\)"/.test(example.output), "the way");
-      } finally {
-        example.child.kill("SIGKILL");
-      }
-    }));
 }
 
 /** Runs `body` with an Express application on a port of its own. */

@@ -1771,39 +1771,6 @@ function joined(text: string): string[] {
 
 // Hono
 
-test("the Hono example serves files by sendfile, and its own routes", () =>
-  withFiles(async (root) => {
-    const child = new Child([
-      process.execPath,
-      "run",
-      "-A",
-      "--no-check",
-      "--node-modules-dir=none",
-      join(import.meta.dirname!, "../examples/hono.ts"),
-      root,
-      "0",
-    ]);
-    try {
-      const port = await child.port();
-      const client = await Client.to(port);
-      client.send(request("/"));
-      assertEquals(String((await client.reply()).body), "hello");
-      client.send(request("/files/small.txt"));
-      assertSame((await client.reply()).body, SMALL, "the small file");
-      client.close();
-      const { headers, body } = await only(port, request("/files/large.bin"));
-      assertEquals(headers["x-content-type-options"], "nosniff");
-      assertSame(body, LARGE, "the file");
-      const part = await only(port, request("/files/large.bin", { fields: "Range: bytes=-2500000\r\n" }));
-      assertEquals(part.status, 206);
-      assertSame(part.body, LARGE.subarray(-2_500_000), "the range");
-      await until(() => /large\.bin \{ via: "sendfile" \}/.test(child.output), "the way");
-      assert(!child.output.includes("native"), child.output);
-    } finally {
-      await child.stop();
-    }
-  }), DENO);
-
 function hono(set: (app: Hono, place: Place) => void): Setup {
   return {
     handler(place) {

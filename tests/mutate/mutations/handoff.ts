@@ -114,7 +114,7 @@ export const HANDOFF: readonly Mutation[] = [
   {
     name: "TLS is not looked at",
     file: "http/with_sendfile.ts",
-    search: 'if (request.url.startsWith("https:")) return "TLS";',
+    search: 'if (isTls(request)) return "TLS";',
     replace: "",
     why: "The file could go in clear text between TLS records.",
     tests: selection("with_sendfile.test.ts", "TLS"),
@@ -150,8 +150,8 @@ export const HANDOFF: readonly Mutation[] = [
   {
     name: "the threshold is not heeded",
     file: "http/with_sendfile.ts",
-    search: "const plan = stream.body.length < threshold",
-    replace: "const plan = stream.body.length < 0",
+    search: "stream.body.length < threshold",
+    replace: "stream.body.length < 0",
     why: "Connections would end for bodies that are not worth it.",
     tests: selection("with_sendfile.test.ts", "keeps the connection and larger"),
     only: DENO,
