@@ -78,7 +78,7 @@ export function answerMethod({ method }: Asked, rules: Rules): Answer | undefine
   if (method === "GET" || method === "HEAD") return undefined;
   if (method === "OPTIONS") {
     const headers: Fields = { Allow: ALLOW };
-    putTextFields(headers, rules.fields);
+    putTextFields(headers, rules.fields, 204);
     return { status: 204, headers, body: undefined, missing: true };
   }
   return { ...answerText({ method }, rules, 405, { Allow: ALLOW }), missing: true };
@@ -108,7 +108,7 @@ export function answerText(
     "Content-Length": String(text.length),
     "Content-Type": "text/plain; charset=utf-8",
   };
-  putTextFields(fields, rules.fields);
+  putTextFields(fields, rules.fields, status);
   return { status, headers: fields, body: method === "HEAD" ? undefined : text };
 }
 

@@ -11,8 +11,8 @@ export interface Validators {
 /** A request's header field by its name in lower case. */
 export type Field = (name: string) => string | null | undefined;
 
-/** An entity tag of a list: opaque text in quotes, which may hold commas. */
-const TAGS = /(W\/)?("[\x21\x23-\x7e\x80-\xff]*")/g;
+/** The next entity tag of a list: opaque text in quotes, which may hold commas, and of some callers spaces. */
+const NEXT_TAG = /[ \t,]*(W\/)?("[\x20\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)/y;
 
 /**
  * The status that a request's preconditions lead to: 412 or 304 in place of the representation, or 200 where it is to
@@ -48,12 +48,17 @@ export function rangeIsCurrent(field: Field, { tag, modified }: Validators): boo
   return modified !== undefined && parseHttpDate(value) === modified;
 }
 
-/** RFC 9110, 8.8.3.2: the strong comparison fails where either tag is weak; the weak one does not look at `W/`. */
+/**
+ * RFC 9110, 8.8.3.2: the strong comparison fails where either tag is weak; the weak one does not look at `W/`. What
+ * follows something that is no tag does not count.
+ */
 function matches(list: string, tag: string | undefined, comparison: "strong" | "weak"): boolean {
   if (list.trim() === "*") return true;
   if (tag === undefined || (comparison === "strong" && tag.startsWith("W/"))) return false;
   const ours = tag.replace(/^W\//, "");
-  for (const [, weak, opaque] of list.matchAll(TAGS)) {
+  NEXT_TAG.lastIndex = 0;
+  for (let next; (next = NEXT_TAG.exec(list));) {
+    const [, weak, opaque] = next;
     if (opaque === ours && !(weak && comparison === "strong")) return true;
   }
   return false;

@@ -6,7 +6,7 @@ import { targetOf } from "../target.ts";
 import type { Answer, Asked } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";
-import { describesFile, type Fields, isServers, putFields, valueOf } from "./headers.ts";
+import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "./headers.ts";
 import { holdReading } from "./hold_reading.ts";
 import type { Rules } from "./options.ts";
 import { countOf } from "./parts.ts";
@@ -70,7 +70,7 @@ export async function deliver(
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
   const { status, headers, body, problem } = loadSmall(answer, asked, rules, SMALL);
   try {
-    clearBefore(response, headers);
+    clearBefore(response, status, headers);
     response.writeHead(status, headers);
   } catch (error) {
     if (isFileBody(body)) fs.closeSync(body.file.fd);
@@ -90,17 +90,19 @@ export async function deliver(
 }
 
 /**
- * Takes off what was set on a response before and would contradict what is sent now: what frames it, and what
- * describes a file. What describes the file that is sent is among `headers` already. `Vary` is merged: another's (CORS
- * middleware's) would be gone, as writeHead puts ours in its place.
+ * Takes off what was set on a response before and would contradict what is sent now: what frames it, what describes a
+ * file, and what would let caches keep an error. What was set for the file that is sent is among `headers` already.
+ * `Vary` is merged: another's (CORS middleware's) would be gone, as writeHead puts ours in its place.
  */
-function clearBefore(response: ServerResponse, headers: Fields): void {
+function clearBefore(response: ServerResponse, status: number, headers: Fields): void {
   for (const name of response.getHeaderNames()) {
     if (name === "vary") {
       if (valueOf(headers, name) !== undefined) {
         putFields(headers, [[name, String(response.getHeader(name))]]);
       }
     } else if (describesFile(name) || (isServers(name) && !PERSISTENCE.has(name))) {
+      response.removeHeader(name);
+    } else if (status >= 400 && letsCachesKeep(name, String(response.getHeader(name)))) {
       response.removeHeader(name);
     }
   }

@@ -62,6 +62,17 @@ export function describesFile(name: string): boolean {
   return describesContent(name) || DESCRIBING.has(name.toLowerCase());
 }
 
+/** Cache-Control, and its kin for some caches only (RFC 9213). */
+const CACHING = /^(?:(?:.+-)?cache-control|surrogate-control)$/i;
+
+/** Directives that let a response be kept that would not be kept without them. */
+const KEEPING = /(?:^|[\s,])(?:public|immutable|(?:max-age|s-maxage)\s*=\s*"?0*[1-9])/i;
+
+/** Whether a field lets caches keep the response that it is sent with. */
+export function letsCachesKeep(name: string, value: string): boolean {
+  return CACHING.test(name) ? KEEPING.test(value) : name.toLowerCase() === "expires";
+}
+
 /** The value of `name`, in any case. */
 export function valueOf(fields: Fields, name: string): string | undefined {
   const value = fields[keyOf(fields, name) ?? name];
@@ -98,10 +109,12 @@ export function putFields(fields: Fields, list: FieldList): void {
 
 /**
  * Puts those of a caller's fields in that hold for any response: a text of ours is not the file that the caller's ETag
- * or Content-Encoding is about.
+ * or Content-Encoding is about, and what is missing now may be there in a minute.
  */
-export function putTextFields(fields: Fields, list: FieldList): void {
-  putFields(fields, list.filter(([name]) => !describesFile(name)));
+export function putTextFields(fields: Fields, list: FieldList, status: number): void {
+  const holds = ([name, value]: FieldList[number]) =>
+    !describesFile(name) && !(status >= 400 && letsCachesKeep(name, value));
+  putFields(fields, list.filter(holds));
 }
 
 /** What both `Vary` fields say. */

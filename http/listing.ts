@@ -48,7 +48,7 @@ export async function answerListing(
     "Vary": "Accept",
   };
   if (!json) headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'";
-  putTextFields(headers, rules.fields);
+  putTextFields(headers, rules.fields, 200);
   return { status: 200, headers, body: asked.method === "HEAD" ? undefined : body };
 }
 

@@ -167,7 +167,7 @@ function askedOf(
 }
 
 /** Fields that a handler may have set for the file, beside those that describe it. */
-const KEPT = new Set(["cache-control"]);
+const KEPT = new Set(["cache-control", "expires"]);
 
 function presetOf(
   response: ServerResponse,

@@ -153,3 +153,65 @@ each(
     assertEquals((await served.get("/a.mp4", { Range: "bytes=29999999-" })).status, 206);
   },
 );
+
+/** What lets caches keep a response, in the caller's fields. */
+const KEEPING = [
+  "Cache-Control: public, max-age=31536000, immutable",
+  "CDN-Cache-Control: max-age=60",
+  "expires: Thu, 31 Dec 2099 00:00:00 GMT",
+];
+const KEPT_NAMES = ["cache-control", "cdn-cache-control", "expires"];
+
+each(
+  "lets nobody keep that a file is missing (sveltejs/kit#9393, #16615, golang/go#66343)",
+  async ({ add, get }) => {
+    add("a.js", "content");
+    add("dir/index.html", "index");
+    const kept = async (target: string, fields = {}, method = "GET") => {
+      const { status, headers } = await get(target, fields, method);
+      return [status, ...KEPT_NAMES.filter((name) => name in headers)];
+    };
+    assertEquals(await kept("/a.js"), [200, ...KEPT_NAMES]);
+    assertEquals(await kept("/dir"), [301, ...KEPT_NAMES]);
+    assertEquals(await kept("/missing.js"), [404]);
+    assertEquals(await kept("/missing.js", {}, "HEAD"), [404]);
+    assertEquals(await kept("/%"), [400]);
+    assertEquals(await kept("/a.js", {}, "PUT"), [405]);
+    assertEquals(await kept("/a.js", { "If-Match": '"x"' }), [412]);
+    assertEquals(await kept("/a.js", { Range: "bytes=99-" }), [416]);
+  },
+  { options: { headers: KEEPING } },
+);
+
+for (
+  const value of [
+    "no-store",
+    "no-cache",
+    "private",
+    "max-age=0, must-revalidate",
+    "s-maxage=00",
+    'x="public"',
+  ]
+) {
+  each(`lets errors say ${value}`, async ({ get }) => {
+    assertEquals((await get("/missing")).headers["cache-control"], value);
+  }, { options: { headers: [`Cache-Control: ${value}`] } });
+}
+
+each(
+  "compares with the tags of a list alone, and not behind what is none (golang/go, TestScanETag)",
+  async ({ add, get }) => {
+    add("a.txt", "content");
+    const is = async (list: string) => (await get("/a.txt", { "If-None-Match": list })).status;
+    for (const list of ['"A"', 'W/"A"', '"B", "A"', '"B",W/"A" ,', ' , "A"', '"a,b", "A"', "*"]) {
+      assertEquals(await is(list), 304, list);
+    }
+    for (const list of ['w/"A"', "A", 'W/ "A"', '"B" "A"', 'B, "A"', '"A', '"A"B', 'W/"A', '"a"A"', ","]) {
+      assertEquals(await is(list), 200, list);
+    }
+    for (const list of ['w/"A"', 'x"A"', '"B" "A"']) {
+      assertEquals((await get("/a.txt", { "If-Match": list })).status, 412, list);
+    }
+  },
+  { options: { headers: ['ETag: "A"'] } },
+);

@@ -188,6 +188,7 @@ test("a status and fields that were set before stay, and then the whole file is 
       const reply = await get("/a.txt", fields);
       assertEquals([reply.status, String(reply.body)], [404, "content"], fields);
       assertEquals(linesOf(reply, "cache-control"), ["no-store"]);
+      assertEquals(linesOf(reply, "expires"), ["0"]);
       assertEquals(linesOf(reply, "content-type"), ["text/html"]);
       assertEquals(linesOf(reply, "x-own"), ["1", "2"]);
     }
@@ -197,9 +198,39 @@ test("a status and fields that were set before stay, and then the whole file is 
     before(_request, response) {
       response.statusCode = 404;
       response.setHeader("Cache-Control", "no-store");
+      response.setHeader("Expires", "0");
       response.setHeader("content-type", "text/html");
       response.setHeader("X-Own", ["1", "2"]);
     },
+  }));
+
+test("what lets caches keep a file was not set for an error", () =>
+  withStatic(async (get) => {
+    const file = await get("/a.txt");
+    assertEquals([file.headers["cache-control"], file.headers["expires"]], ["public, max-age=60", "soon"]);
+    for (const fields of ["Range: bytes=99-\r\n", 'If-Match: "x"\r\n']) {
+      const { status, headers } = await get("/a.txt", fields);
+      assertEquals([status >= 400, headers["cache-control"], headers["expires"]], [
+        true,
+        undefined,
+        undefined,
+      ]);
+      assertEquals(headers["access-control-allow-origin"], "*");
+    }
+  }, {
+    options: { setHeaders: (response) => void response.setHeader("Cache-Control", "public, max-age=60") },
+    before(_request, response) {
+      response.setHeader("Expires", "soon");
+      response.setHeader("Access-Control-Allow-Origin", "*");
+    },
+  }));
+
+test("an error that nobody may keep says so still", () =>
+  withStatic(async (get) => {
+    const { status, headers } = await get("/a.txt", "Range: bytes=99-\r\n");
+    assertEquals([status, headers["cache-control"]], [416, "private, no-store"]);
+  }, {
+    before: (_request, response) => void response.setHeader("Cache-Control", "private, no-store"),
   }));
 
 test("options win over fields that were set before, and Vary is merged", () =>
