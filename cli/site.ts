@@ -22,6 +22,7 @@ export function siteOf(root: string, command: Command): Site {
     rules,
     answer: (request) => answerDirectory(request, rules, root, parseTarget(request.target)),
     onError: console.error,
+    onWarning: (line) => console.error(line),
     onSent: log === "none" ? undefined : (...sent) => console.log(logLine(log, ...sent)),
   };
 }

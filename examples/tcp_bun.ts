@@ -1,4 +1,4 @@
-// Sends a file to whoever connects: bun examples/tcp_bun.ts FILE, then: nc localhost 9000 > copy
+// Sends a file to whoever connects: bun examples/tcp_bun.ts FILE [PORT], then: nc localhost 9000 > copy
 import { sendfile, type SendfileSocket } from "@zerocopy/sendfile";
 import process from "node:process";
 
@@ -8,14 +8,14 @@ interface Bun {
     hostname: string;
     port: number;
     socket: { open(socket: SendfileSocket & { end(): void }): void; data(): void };
-  }): void;
+  }): { readonly port: number };
 }
 
-const [file] = process.argv.slice(2);
+const [file, port = "9000"] = process.argv.slice(2);
 
-(globalThis as unknown as { Bun: Bun }).Bun.listen({
+const listener = (globalThis as unknown as { Bun: Bun }).Bun.listen({
   hostname: "0.0.0.0",
-  port: 9000,
+  port: Number(port),
   socket: {
     open(socket) {
       sendfile(socket, file, { onStart: ({ via, reason }) => console.log(via, reason ?? "") })
@@ -25,3 +25,5 @@ const [file] = process.argv.slice(2);
     data() {},
   },
 });
+
+console.log(`listening on port ${listener.port}`);

@@ -1,7 +1,7 @@
-// Sends a file to whoever connects: deno run -A examples/tcp_deno.ts FILE, then: nc localhost 9000 > copy
+// Sends a file to whoever connects: deno run -A examples/tcp_deno.ts FILE [PORT], then: nc localhost 9000 > copy
 import { sendfile } from "@zerocopy/sendfile";
 
-const [file] = Deno.args;
+const [file, port = "9000"] = Deno.args;
 
 async function send(conn: Deno.Conn): Promise<void> {
   try {
@@ -14,4 +14,17 @@ async function send(conn: Deno.Conn): Promise<void> {
   }
 }
 
-for await (const conn of Deno.listen({ port: 9000 })) send(conn);
+const listener = Deno.listen({ port: Number(port) });
+console.log(`listening on port ${listener.addr.port}`);
+while (true) {
+  try {
+    send(await listener.accept());
+  } catch (error) {
+    // NotConnected: a client reset its connection before it was accepted, which would end a `for await` loop.
+    if (error instanceof Deno.errors.BadResource) break; // the listener is closed
+    if (!(error instanceof Deno.errors.NotConnected)) { // out of descriptors: until one is free, all fail
+      console.error((error as Error).message);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}

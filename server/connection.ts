@@ -20,6 +20,8 @@ export interface Site {
   readonly onSent?: (request: Head, sent: Sent, client: string | undefined, began: number) => void;
   /** What `answer` has thrown: the client gets 500. */
   onError(error: unknown): void;
+  /** One line about what clients cause, such as connections that could not be accepted. */
+  onWarning?(line: string): void;
 }
 
 /** Bytes of a body that are sent with the head, so that a small one takes one write. A listing may have millions. */

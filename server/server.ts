@@ -1,4 +1,5 @@
 import { Connection, type Site } from "./connection.ts";
+import { Warnings } from "./warnings.ts";
 import type { Listen, Listener, Place, Wire } from "./wire.ts";
 import { listenBun } from "./wire_bun.ts";
 import { listenDeno } from "./wire_deno.ts";
@@ -13,6 +14,7 @@ const listen: Listen = "Deno" in globalThis ? listenDeno : listenBun;
 export class FileServer {
   readonly #site: Site;
   readonly #connections = new Set<Connection>();
+  readonly #warnings: Warnings;
   #listener: Listener | undefined;
   /** How it ends, also for a connection that is handed over at that moment. */
   #end: "stop" | "close" | undefined;
@@ -21,11 +23,12 @@ export class FileServer {
 
   constructor(site: Site) {
     this.#site = site;
+    this.#warnings = new Warnings((line) => site.onWarning?.(line));
   }
 
   /** Gives the port. Throws the runtime's error. */
   listen(place: Place): number {
-    this.#listener = listen(place, (wire) => this.#accept(wire));
+    this.#listener = listen(place, (wire) => this.#accept(wire), (error) => this.#failed(error));
     this.#clock = setInterval(() => this.#connections.forEach((connection) => connection.look()), 1000);
     return this.#listener.port;
   }
@@ -43,6 +46,12 @@ export class FileServer {
       this.#connections.delete(connection);
       if (this.#connections.size === 0) this.#empty();
     }
+  }
+
+  #failed(error: unknown): void {
+    const { code, name, message } = error as Error & { code?: string };
+    const kind = code ?? name;
+    this.#warnings.warn(kind, `a connection could not be accepted: ${kind}: ${message}`);
   }
 
   /** Takes no more connections, finishes what is in flight, and resolves once nothing is. */

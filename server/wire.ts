@@ -31,5 +31,12 @@ export interface Listener {
   close(): void;
 }
 
-/** Listens, and hands over each connection. Throws the runtime's error. */
-export type Listen = (place: Place, accept: (wire: Wire) => void) => Listener;
+/**
+ * Listens, and hands over each connection. Throws the runtime's error. `failed` is told of each connection that could
+ * not be accepted.
+ */
+export type Listen = (
+  place: Place,
+  accept: (wire: Wire) => void,
+  failed?: (error: unknown) => void,
+) => Listener;

@@ -52,7 +52,7 @@ class BunWire implements Wire {
   }
 }
 
-/** `Bun.listen`. */
+/** `Bun.listen`. It tells of no error of accept(2). */
 export const listenBun: Listen = ({ host, port, shared }, accept) => {
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };
   const end = (socket: Accepted) => socket.data?.inbox.end();

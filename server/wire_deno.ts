@@ -1,4 +1,5 @@
 import { yieldToEventLoop } from "../runtime.ts";
+import { isExhausted } from "../exhausted.ts";
 import type { Listen, Wire } from "./wire.ts";
 
 class DenoWire implements Wire {
@@ -38,23 +39,29 @@ class DenoWire implements Wire {
 /** Milliseconds until a connection is accepted again where descriptors or memory have run out. */
 const PAUSE = 100;
 
-/** Errors of accept(2) that only time can cure. Any other concerns one connection, which has left the queue with it. */
-const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
+/** Failures in a row after which others have their turn: of those that concern one connection there can be thousands. */
+const BURST = 32;
 
 /** `Deno.listen`. */
-export const listenDeno: Listen = ({ host, port, shared }, accept) => {
+export const listenDeno: Listen = ({ host, port, shared }, accept, failed) => {
   const listener = Deno.listen({ hostname: host, port, reusePort: shared });
   let open = true;
   (async () => {
-    while (open) {
+    for (let failures = 0; open;) {
+      let conn: Deno.TcpConn;
       try {
-        accept(new DenoWire(await listener.accept()));
+        conn = await listener.accept();
       } catch (error) {
         if (!open) return;
-        // A client that has already reset is `NotConnected`: of those there can be thousands in a row.
-        const isExhausted = EXHAUSTED.has((error as { code?: string }).code ?? "");
-        await (isExhausted ? new Promise((resolve) => setTimeout(resolve, PAUSE)) : yieldToEventLoop());
+        failed?.(error);
+        if (error instanceof Deno.errors.BadResource) return; // there is nothing to accept from any more
+        failures++;
+        if (isExhausted(error)) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+        else if (failures % BURST === 0) await yieldToEventLoop();
+        continue;
       }
+      failures = 0;
+      accept(new DenoWire(conn));
     }
   })();
   return {

@@ -1,5 +1,5 @@
 /** A site of files, and the static server in a child process that serves it. */
-import { assertEquals } from "@std/assert";
+import { assert } from "@std/assert";
 import { join, resolve } from "@std/path";
 import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
@@ -70,6 +70,8 @@ export interface StartOptions {
   /** What to run in place of cli.ts under this runtime. */
   command?: string[];
   env?: Record<string, string>;
+  /** What `serving` expects of its standard error. */
+  errors?: RegExp;
 }
 
 /** cli.ts in a child of this runtime, as it writes lines. */
@@ -149,7 +151,7 @@ export async function serving(
     try {
       await server.listening();
       await body(server, site);
-      assertEquals(server.errors, "");
+      assert((options.errors ?? /^$/).test(server.errors), server.errors);
       await until(() => server.held(site.root).length === 0, "the server to close its files");
     } finally {
       await server.stop();
