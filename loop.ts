@@ -2,9 +2,10 @@ import { isTurnDue, spend, turn } from "./budget.ts";
 import { SendfileNotAvailableError } from "./errors.ts";
 import { copy } from "./fallback/copy.ts";
 import type { Libc } from "./ffi/libc.ts";
-import { poller } from "./ffi/poller.ts";
+import { isExhausted } from "./exhausted.ts";
 import type { Source } from "./source.ts";
 import { count, counters } from "./stats.ts";
+import { untilWritable } from "./target/room.ts";
 import type { Descriptor } from "./target/target.ts";
 import { limitOf, timedOut, type Transfer } from "./transfer.ts";
 
@@ -59,6 +60,9 @@ export class Sending {
   #begun = false;
   #announced = false;
   #corked = false;
+  #hasWaited = false;
+  /** Why no descriptor could be made ours: there are none left. */
+  #short: string | undefined;
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
   #held = false;
 
@@ -73,7 +77,8 @@ export class Sending {
     const { libc } = this.#way;
     const { header, trailer, remaining, callsBack, options } = this.#transfer;
     this.#begun = true;
-    if (callsBack) this.#own();
+    if (callsBack) this.#short = this.#own();
+    if (this.#short !== undefined) return;
     // MSG_MORE spares the cork's two calls where only a header is to join the file.
     const isLong = remaining >= CORKED && options.rateLimit === undefined; // between its pieces nothing is held back
     this.#corked = isLong || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
@@ -84,6 +89,7 @@ export class Sending {
   step(): Outcome {
     const transfer = this.#transfer;
     if (!this.#begun) this.#begin();
+    if (this.#short !== undefined) return { copy: this.#short };
     if (transfer.header.length > 0) {
       const outcome = this.#bytes("header", transfer.remaining > 0 || transfer.trailer.length > 0);
       if (outcome !== "done") return outcome;
@@ -155,7 +161,9 @@ export class Sending {
     const transfer = this.#transfer;
     try {
       this.#flow();
-      this.#own();
+      this.#hasWaited = true;
+      this.#short = this.#own();
+      if (this.#short !== undefined) return await byCopy(transfer, this.#short);
       transfer.watch(() => socket.alive(this.#out));
       const { stop } = transfer;
       while (outcome !== "done") {
@@ -165,6 +173,7 @@ export class Sending {
         // Many may have become writable at once: some go on now, the others behind a turn.
         if (isTurnDue()) await turn();
         stop.throwIfAborted();
+        if (!this.#isSocket()) throw transfer.failure("ENOTCONN", 0, "sendfile");
         outcome = this.step();
       }
     } finally {
@@ -175,22 +184,33 @@ export class Sending {
   /**
    * Makes both descriptors ours, before anybody else runs: at any await, and in any callback of the caller's, the
    * runtime's may be closed and their numbers handed out again, and the bytes would come from or go to a stranger.
+   * The reason to copy, where there is no descriptor left for the socket: the runtime's own write needs none.
    */
-  #own(): void {
+  #own(): string | undefined {
     const { libc, source } = this.#way;
     source.keep();
-    if (this.#ours) return;
+    if (this.#ours || this.#transfer.holdsSocket) return undefined;
     const dup = libc.dup(this.#out);
-    if (dup < 0) throw this.#transfer.failure(libc.errorName(dup), -dup, "dup");
+    if (dup < 0) {
+      const error = this.#transfer.failure(libc.errorName(dup), -dup, "dup");
+      if (isExhausted(error)) return `dup: ${error.code}`;
+      throw error;
+    }
     this.#out = dup;
     this.#ours = true;
+    return undefined;
+  }
+
+  /** Whether the descriptor is still the socket's. After a wait the number of one that is held may be another's. */
+  #isSocket(): boolean {
+    return this.#ours || !this.#hasWaited || this.#way.socket.alive(this.#out);
   }
 
   async #writable(stop: AbortSignal): Promise<void> {
     counters.waits++;
     const timer = this.#transfer.deadline();
     try {
-      await poller(this.#way.libc).wait(this.#out, "writable", stop);
+      await untilWritable(this.#way.libc, this.#out, stop);
     } finally {
       clearTimeout(timer);
     }
@@ -224,7 +244,7 @@ export class Sending {
   /** Lets held bytes go, and closes what is ours. */
   end(): void {
     const { libc } = this.#way;
-    if (this.#corked || this.#held) libc.cork(this.#out, false);
+    if ((this.#corked || this.#held) && this.#isSocket()) libc.cork(this.#out, false);
     if (this.#ours) libc.close(this.#out);
   }
 }

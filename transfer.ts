@@ -54,6 +54,11 @@ export interface Observer {
   started(start: SendfileStart): void;
   /** So many more bytes of the file have been sent. */
   moved(bytes: number): void;
+  /**
+   * True: it holds the socket's descriptor open until the transfer has ended, or aborts `signal` before the descriptor
+   * is closed. So that needs no duplicate either.
+   */
+  readonly holdsSocket?: boolean;
 }
 
 /** What is to be sent, how far it has come, and what may stop it: the part that both ways share. */
@@ -131,6 +136,11 @@ export class Transfer {
   ended(): void {
     this.#hasEnded = true;
     this.remaining = 0;
+  }
+
+  /** Whether the socket's descriptor needs no duplicate. */
+  get holdsSocket(): boolean {
+    return this.#observer?.holdsSocket === true;
   }
 
   /** Whether code of the caller's runs in the middle of a step. */

@@ -10,6 +10,7 @@ export function optionsOf(
   { parts, trailer }: FileBody,
   rateLimit: number | undefined,
   head = "",
+  signal?: AbortSignal,
 ): SendfileOptions[] {
   return parts.map(({ header, offset, count }, i) => {
     const before = i === 0 ? head + header : header;
@@ -19,6 +20,7 @@ export function optionsOf(
       header: before === "" ? undefined : bytesOf(before),
       trailer: i === parts.length - 1 && trailer !== "" ? bytesOf(trailer) : undefined,
       rateLimit,
+      signal,
       timeout: STALLED,
     };
   });

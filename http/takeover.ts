@@ -193,7 +193,7 @@ export class Takeover {
     const { libc } = this.#plan.connection;
     const { body, rateLimit } = this.#stream;
     const rest = skip(body, this.#given);
-    const options = optionsOf(rest, rateLimit).map((part) => ({ ...part, signal: this.#abort.signal }));
+    const options = optionsOf(rest, rateLimit, "", this.#abort.signal);
     let via: Via | undefined;
     const observer: Observer = {
       started: (start) => { // each part for itself
@@ -201,6 +201,7 @@ export class Takeover {
         via = start.via;
       },
       moved: () => {},
+      holdsSocket: true,
     };
     // The server's own stream of the file is not needed any more.
     const closed = this.#original.cancel();

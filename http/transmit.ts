@@ -22,18 +22,23 @@ export interface Sent {
 /** What came of a body. With a problem the connection is to be ended: the client has not got what it was promised. */
 export type Outcome = Omit<Sent, "status">;
 
-/** Sends `head` and the body on the connection's own socket. Closes the file. Neither throws nor rejects. */
+/**
+ * Sends `head` and the body on the connection's own socket. Closes the file. Neither throws nor rejects. `held`: ends
+ * it, and is aborted before the socket's descriptor is closed.
+ */
 export function transmit(
   socket: SendfileSocket,
   head: string,
   body: FileBody,
   rateLimit: number | undefined,
+  held?: AbortSignal,
 ): Outcome | Promise<Outcome> {
   let bytes = 0;
   let way = "-";
   const observer: Observer = {
     started: ({ via, reason }) => way = reason === undefined ? via : `${via} (${reason})`,
     moved: (count) => bytes += count,
+    holdsSocket: held !== undefined,
   };
   const ended = (sent: number): Outcome => {
     fs.closeSync(body.file.fd);
@@ -48,7 +53,7 @@ export function transmit(
     sent = sendParts(
       socket,
       new SeenFile(body.file.fd, body.file),
-      optionsOf(body, rateLimit, head),
+      optionsOf(body, rateLimit, head, held),
       observer,
     );
   } catch (error) {

@@ -193,7 +193,7 @@ export class Connection {
     const { body } = answer;
     if (!isFileBody(body)) return this.#write(head, body);
     this.#step("file");
-    return transmit(this.#wire.socket, head, body, this.#site.rules.rateLimit);
+    return transmit(this.#wire.socket, head, body, this.#site.rules.rateLimit, this.#closed.signal);
   }
 
   async #write(head: string, body: Uint8Array | string = ""): Promise<Outcome> {

@@ -1,5 +1,5 @@
-import { yieldToEventLoop } from "../runtime.ts";
 import { isExhausted } from "../exhausted.ts";
+import { yieldToEventLoop } from "../runtime.ts";
 import type { Listen, Wire } from "./wire.ts";
 
 class DenoWire implements Wire {

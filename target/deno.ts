@@ -9,7 +9,7 @@ export function isDenoConn(socket: object): socket is Deno.Conn {
 }
 
 /** Accepted TCP connections have carried their descriptor under this symbol since Deno 2.3. It is not public. */
-function internalDescriptor(conn: object): number | undefined {
+export function internalDescriptor(conn: object): number | undefined {
   for (const symbol of Object.getOwnPropertySymbols(conn)) {
     if (symbol.description === "Deno.internal.fd") {
       const fd = (conn as Record<symbol, unknown>)[symbol];

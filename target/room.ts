@@ -1,3 +1,5 @@
+import { isExhausted } from "../exhausted.ts";
+import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
 import { poller } from "../ffi/poller.ts";
 
@@ -8,7 +10,21 @@ const RETRY = 5;
 export async function room(fd: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   const libc = loadedLibc();
-  if (typeof libc !== "string" && fd >= 0) return poller(libc).wait(fd, "writable", signal);
+  if (typeof libc !== "string" && fd >= 0) return untilWritable(libc, fd, signal);
+  await retry(signal);
+}
+
+/** Waits by the poller for room in the socket `fd`, or for some time, where no descriptors are left for a poller. */
+export async function untilWritable(libc: Libc, fd: number, signal: AbortSignal): Promise<void> {
+  try {
+    await poller(libc).wait(fd, "writable", signal);
+  } catch (error) {
+    if (!isExhausted(error)) throw error;
+    await retry(signal);
+  }
+}
+
+async function retry(signal: AbortSignal): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, RETRY));
   signal.throwIfAborted();
 }

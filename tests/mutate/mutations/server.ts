@@ -201,8 +201,8 @@ export const SERVER: readonly Mutation[] = [
   {
     name: "an accept that fails ends the server",
     file: "server/wire_deno.ts",
-    search: "if (!open) return;\n        // A client",
-    replace: "return;\n        // A client",
+    search: "if (!open) return;\n        failed",
+    replace: "return;\n        failed",
     why: "A moment with too many open files would end the server.",
     tests: selection("serve.test.ts", "too many open files"),
     only: DENO_WIRE,
