@@ -52,7 +52,7 @@ export class ConnectionClosedError extends SendfileError {
   override readonly name = "ConnectionClosedError";
 }
 
-/** No byte could be sent for as long as the option `timeout` allows. `code` is "ETIMEDOUT". */
+/** No byte could be sent, nor was one acknowledged, for as long as `timeout` allows. `code` is "ETIMEDOUT". */
 export class SendfileTimeoutError extends SendfileError {
   override readonly name = "SendfileTimeoutError";
 }

@@ -164,6 +164,7 @@ export class Sending {
       this.#hasWaited = true;
       this.#short = this.#own();
       if (this.#short !== undefined) return await byCopy(transfer, this.#short);
+      this.#observe();
       transfer.watch(() => socket.alive(this.#out));
       const { stop } = transfer;
       while (outcome !== "done") {
@@ -206,13 +207,17 @@ export class Sending {
     return this.#ours || !this.#hasWaited || this.#way.socket.alive(this.#out);
   }
 
+  #observe(): void {
+    this.#transfer.acknowledged = () => this.#way.libc.tcp(this.#out)?.acked;
+  }
+
   async #writable(stop: AbortSignal): Promise<void> {
     counters.waits++;
-    const timer = this.#transfer.deadline();
+    this.#transfer.startClock();
     try {
       await untilWritable(this.#way.libc, this.#out, stop);
     } finally {
-      clearTimeout(timer);
+      this.#transfer.stopClock();
     }
   }
 
@@ -227,16 +232,17 @@ export class Sending {
   block(): void {
     const { libc } = this.#way;
     const transfer = this.#transfer;
-    const { timeout } = transfer.options;
-    // poll(2) takes whole milliseconds, and below 0 for no limit.
-    const limit = Math.ceil(limitOf(timeout) ?? -1);
+    const timeout = limitOf(transfer.options.timeout);
+    this.#observe();
     for (;;) {
       const outcome = this.step();
       if (outcome === "done") return;
       this.#flow();
       if (typeof outcome === "object") throw new SendfileNotAvailableError(outcome.copy, transfer.sent);
-      if (outcome === "wait" && !libc.block(this.#out, "writable", limit)) {
-        throw timedOut(timeout!, transfer.sent);
+      // poll(2) takes whole milliseconds, and below 0 for no limit.
+      const wait = () => timeout === undefined ? -1 : Math.ceil(transfer.untilLook(timeout));
+      while (outcome === "wait" && !libc.block(this.#out, "writable", wait())) {
+        if (transfer.isStalled(timeout!)) throw timedOut(timeout!, transfer.sent);
       }
     }
   }

@@ -53,8 +53,13 @@ export interface SendfileOptions {
   /** Bytes of the file per second, at most. Default: no limit. */
   rateLimit?: number;
   /**
-   * Milliseconds without any byte sent after which the transfer fails with `SendfileTimeoutError`; not a limit on
-   * the whole. Default: none.
+   * Milliseconds without progress after which the transfer fails with `SendfileTimeoutError`; not a limit on the
+   * whole. Progress is a byte handed to the socket or, over TCP on Linux with FFI, one that the peer's system has
+   * acknowledged: a peer that reads slowly but steadily is never timed out there. It is asked eight times in one
+   * timeout, so the error may come an eighth late. Elsewhere (unix sockets, other systems, no FFI) a socket buffer of
+   * some megabytes can hide a slow peer's progress: choose a timeout in which it takes that much. Default: none.
+   *
+   * Source: tcp(7), TCP_INFO's tcpi_bytes_acked.
    */
   timeout?: number;
 }

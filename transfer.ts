@@ -3,6 +3,7 @@ import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
 import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate.ts";
 import type { Source } from "./source.ts";
 import { counters } from "./stats.ts";
+import { acknowledgedBy } from "./target/acknowledged.ts";
 import type { Target } from "./target/target.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -17,6 +18,9 @@ const UNSIZED = 64 * 1024;
 
 /** Milliseconds between two looks at whether the runtime still has the socket open. */
 const WATCH = 1000;
+
+/** How often in one `timeout` a wait asks what the peer has acknowledged: an expiry comes late by one part at most. */
+const LOOKS = 8;
 
 /** The connection is over: the peer left or reset it, or it was closed here. */
 const LOST = new Set([
@@ -85,6 +89,11 @@ export class Transfer {
   readonly #began: number;
   /** By performance.now(); undefined before the first wait. */
   #lastProgress: number | undefined;
+  /** Asks what the peer's system has acknowledged, where the transfer has a descriptor of the socket's. */
+  acknowledged: (() => number | undefined) | undefined;
+  /** The answer before; undefined before the first wait. */
+  #acked: number | undefined;
+  #clock: ReturnType<typeof setTimeout> | undefined;
   readonly #observer: Observer | undefined;
   #stop: AbortController | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
@@ -174,6 +183,10 @@ export class Transfer {
   /** Takes note that something was sent, of the file or around it. */
   progress(): void {
     this.begun = true;
+    this.#restart();
+  }
+
+  #restart(): void {
     if (this.#lastProgress !== undefined) this.#lastProgress = performance.now();
     this.target.touch?.();
   }
@@ -212,22 +225,45 @@ export class Transfer {
     }, WATCH);
   }
 
-  /** Starts the clock of `timeout`, which ends the transfer; to be cleared after the wait. */
-  deadline(): ReturnType<typeof setTimeout> | undefined {
+  /** Starts the clock of `timeout`, which ends the transfer; to be stopped after the wait. */
+  startClock(): void {
     const timeout = limitOf(this.options.timeout);
-    if (timeout === undefined) return undefined;
+    if (timeout === undefined) return;
+    this.#clock = setTimeout(() => {
+      if (this.isStalled(timeout)) this.#stop!.abort(timedOut(timeout, this.sent));
+      else this.startClock();
+    }, this.untilLook(timeout));
+  }
+
+  stopClock(): void {
+    clearTimeout(this.#clock);
+  }
+
+  /** Milliseconds of a wait until {@link isStalled} is to be asked. */
+  untilLook(timeout: number): number {
     const now = performance.now();
     this.#lastProgress ??= now;
-    return setTimeout(
-      () => this.#stop!.abort(timedOut(timeout, this.sent)),
-      this.#lastProgress + timeout - now,
-    );
+    this.#acked ??= this.acknowledged?.() ?? -1;
+    return Math.max(0, Math.min(timeout / LOOKS, this.#lastProgress + timeout - now));
+  }
+
+  /**
+   * Whether neither a byte could be sent nor the peer has acknowledged one for `timeout` milliseconds. A full socket
+   * takes no more before a third of it has gone, which is 1.4 MB: at 8 KiB/s three minutes.
+   */
+  isStalled(timeout: number): boolean {
+    const acked = this.acknowledged ? this.acknowledged() : acknowledgedBy(this.target);
+    if (acked !== undefined && acked > this.#acked!) {
+      this.#acked = acked;
+      this.#restart();
+    }
+    return performance.now() - this.#lastProgress! >= timeout;
   }
 
   /** Waits for `work`, no longer than `timeout` allows since the last progress, nor than until the stop. */
   async guard<T>(work: Promise<T>): Promise<T> {
     const { stop } = this;
-    const timer = this.deadline();
+    this.startClock();
     let onStop = () => {};
     const stopped = new Promise<never>((_, reject) => onStop = () => reject(stop.reason));
     stop.addEventListener("abort", onStop, { once: true });
@@ -235,7 +271,7 @@ export class Transfer {
       stop.throwIfAborted();
       return await Promise.race([work, stopped]);
     } finally {
-      clearTimeout(timer);
+      this.stopClock();
       stop.removeEventListener("abort", onStop);
       work.catch(() => {/* lost the race: the stop's reason is what is reported */});
     }

@@ -1,9 +1,7 @@
 import { Buffer } from "node:buffer";
 import type { SendfileOptions } from "../options.ts";
 import type { FileBody } from "./file.ts";
-
-/** Milliseconds for which a client may take nothing of a body before it is given up. */
-const STALLED = 120_000;
+import { stallLimit } from "./stall.ts";
 
 /** A body's parts as `sendParts` takes them; `head` goes before the first. */
 export function optionsOf(
@@ -21,7 +19,7 @@ export function optionsOf(
       trailer: i === parts.length - 1 && trailer !== "" ? bytesOf(trailer) : undefined,
       rateLimit,
       signal,
-      timeout: STALLED,
+      timeout: stallLimit(),
     };
   });
 }

@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { ConnectionClosedError } from "../errors.ts";
+import { ConnectionClosedError, SendfileTimeoutError } from "../errors.ts";
 import { isSameFile } from "../ffi/file_id.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Via } from "../options.ts";
@@ -11,6 +11,7 @@ import { TruncatedError } from "./body.ts";
 import { type FileBody, type OpenFile, openRegular } from "./file.ts";
 import { countOf, optionsOf } from "./parts.ts";
 import type { FileStream } from "./response.ts";
+import { stallLimit } from "./stall.ts";
 
 /** A connection of the server's, as it stood before the response. */
 export interface Connection {
@@ -62,9 +63,6 @@ const TURNS = 20;
 
 /** Milliseconds between two looks at whether the client's system has acknowledged all: first, and at most. */
 const LOOK = [1, 50];
-
-/** Milliseconds without any acknowledgement after which a client is given up. */
-const SILENT = 120_000;
 
 /** Milliseconds for which a client that has all may keep the connection open. */
 const LINGER = 2000;
@@ -213,8 +211,9 @@ export class Takeover {
       await this.#acknowledged(out);
     } catch (error) {
       libc.shutdown(out); // before its end, which the client sees by the length
-      // A client that leaves is not the handler's error, nor is a server that shuts down.
-      if (!(error instanceof ConnectionClosedError) && !this.#abort.signal.aborted) throw error;
+      // A client that leaves or stalls is not the handler's error, nor is a server that shuts down.
+      const isClients = error instanceof ConnectionClosedError || error instanceof SendfileTimeoutError;
+      if (!isClients && !this.#abort.signal.aborted) throw error;
     } finally {
       await closed;
     }
@@ -234,7 +233,7 @@ export class Takeover {
       const state = this.#plan.connection.libc.tcp(out);
       if (!state || state.closed || signal.aborted) return;
       if (state.acked > acked) since = performance.now();
-      else if (performance.now() - since > (acked < state.written ? SILENT : LINGER)) return;
+      else if (performance.now() - since > (acked < state.written ? stallLimit() : LINGER)) return;
       acked = state.acked;
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(2 * pause, LOOK[1]);

@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { ConnectionClosedError } from "../errors.ts";
+import { ConnectionClosedError, SendfileTimeoutError } from "../errors.ts";
 import { sendParts } from "../sendfile.ts";
 import { SeenFile } from "../source.ts";
 import type { SendfileSocket } from "../target.ts";
@@ -68,6 +68,7 @@ export class LeftError extends Error {}
 /** An error as a log says it. */
 export function problemOf(error: unknown): string {
   const { code, name, message } = error as Error & { code?: string };
+  if (error instanceof SendfileTimeoutError) return `the client stalled: ${message}`;
   const left = error instanceof ConnectionClosedError || error instanceof LeftError || isLost(code ?? name);
   return left ? "the client left" : message;
 }

@@ -6,8 +6,11 @@ import { httpDate } from "../http/date.ts";
 import { isFileBody } from "../http/file.ts";
 import type { Rules } from "../http/options.ts";
 import { bytesOf } from "../http/parts.ts";
+import { stallLimit } from "../http/stall.ts";
 import { type Outcome, problemOf, type Sent, transmit } from "../http/transmit.ts";
 import { targetOf } from "../target.ts";
+import { acknowledgedBy } from "../target/acknowledged.ts";
+import { timedOut } from "../transfer.ts";
 import { type Head, parseHead } from "./head.ts";
 import { Reader } from "./reader.ts";
 import type { Wire } from "./wire.ts";
@@ -40,7 +43,9 @@ const PATIENCE = {
   /** The rest of a head or of a body: client_header_timeout and client_body_timeout. */
   rest: 60,
   /** Room for bytes that are no file's: send_timeout. */
-  room: 60,
+  get room() {
+    return stallLimit() / 1000;
+  },
   /** Its own answer. */
   answer: Infinity,
   file: Infinity,
@@ -90,12 +95,16 @@ export class Connection {
   /** To be called once a second: ends what is waited for too long. */
   look(): void {
     const waitsFor = this.#waitsFor === "request" && this.#reader.waiting > 0 ? "rest" : this.#waitsFor;
-    const now = `${waitsFor} ${this.#steps}`;
+    // A listing of some megabytes, too, is for a client that takes it slowly.
+    const acked = waitsFor === "room" ? acknowledgedBy(targetOf(this.#wire.socket)) : undefined;
+    const now = `${waitsFor} ${this.#steps} ${acked}`;
     this.#seconds = now === this.#seen ? this.#seconds + 1 : 0;
     this.#seen = now;
     // The response has left; nobody needs the body that the server would wait for.
     const most = this.#stopping && waitsFor === "rest" ? PATIENCE.end : PATIENCE[waitsFor];
-    if (this.#seconds >= most) this.close();
+    if (this.#seconds < most) return;
+    if (waitsFor === "room") this.#closed.abort(timedOut(most * 1000, 0));
+    this.close();
   }
 
   close(): void {
@@ -212,7 +221,8 @@ export class Connection {
       }
       return { bytes: content.length, way: "-" };
     } catch (error) {
-      return { bytes: 0, way: "-", problem: problemOf(error) };
+      const { aborted, reason } = this.#closed.signal; // of its own closing Deno says "operation canceled"
+      return { bytes: 0, way: "-", problem: problemOf(aborted ? reason : error) };
     }
   }
 }

@@ -1,4 +1,5 @@
 import { socketClosed } from "../errors.ts";
+import type { Libc } from "../ffi/libc.ts";
 import { room } from "./room.ts";
 import type { Descriptor, Target } from "./target.ts";
 
@@ -56,6 +57,10 @@ export class BunSocket implements Target, Descriptor {
       await room(socket.fd, signal);
     }
     throw socketClosed();
+  }
+
+  acknowledged(libc: Libc): number | undefined {
+    return this.isOpen() ? libc.tcp(this.#socket.fd)?.acked : undefined;
   }
 
   abandon(): void {

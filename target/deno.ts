@@ -1,6 +1,7 @@
 import { socketClosed } from "../errors.ts";
 import { findConnection, isConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
+import { ConnectionView } from "./acknowledged.ts";
 import type { Descriptor, Target } from "./target.ts";
 
 /** Whether `socket` is a `Deno.Conn`, by its shape: other runtimes have no class to compare with. */
@@ -26,6 +27,7 @@ export class DenoConn implements Target, Descriptor {
   fd = -1;
   #libc: Libc | undefined;
   #cookie = 0n;
+  #view: ConnectionView | undefined;
 
   constructor(conn: Deno.Conn) {
     this.#conn = conn;
@@ -91,6 +93,12 @@ export class DenoConn implements Target, Descriptor {
     const changed = libc.noDelay(fd) === !before;
     this.#setNoDelay(before);
     return changed;
+  }
+
+  acknowledged(libc: Libc): number | undefined {
+    const { localAddr, remoteAddr } = this.#conn;
+    if (localAddr.transport !== "tcp" || remoteAddr.transport !== "tcp") return undefined;
+    return (this.#view ??= new ConnectionView()).acknowledged(libc, localAddr, remoteAddr);
   }
 
   write(bytes: Uint8Array): Promise<number> {

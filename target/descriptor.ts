@@ -42,6 +42,10 @@ export class DescriptorSocket implements Target {
     }
   }
 
+  acknowledged(libc: Libc): number | undefined {
+    return this.isOpen() ? libc.tcp(this.#fd)?.acked : undefined;
+  }
+
   abandon(): void {
     const libc = loadedLibc();
     if (typeof libc !== "string") libc.shutdown(this.#fd);

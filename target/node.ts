@@ -3,6 +3,7 @@ import { socketClosed } from "../errors.ts";
 import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { isBun, yieldToEventLoop } from "../runtime.ts";
+import { ConnectionView } from "./acknowledged.ts";
 import { untilTaken } from "./bun_http.ts";
 import type { Descriptor, Target } from "./target.ts";
 
@@ -54,6 +55,7 @@ export class NodeSocket implements Target {
    */
   #found = -1;
   #cookie = 0n;
+  #view: ConnectionView | undefined;
 
   constructor(socket: NodeSocketLike) {
     this.#socket = socket;
@@ -183,6 +185,14 @@ export class NodeSocket implements Target {
 
   pending(): boolean {
     return this.#socket.writableLength > 0 || this.#socket.connecting;
+  }
+
+  acknowledged(libc: Libc): number | undefined {
+    const { localAddress, localPort = 0, remoteAddress, remotePort = 0 } = this.#socket;
+    if (localAddress === undefined || remoteAddress === undefined) return undefined;
+    const local = { hostname: localAddress, port: localPort };
+    const remote = { hostname: remoteAddress, port: remotePort };
+    return (this.#view ??= new ConnectionView()).acknowledged(libc, local, remote);
   }
 
   touch(): void {

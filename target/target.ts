@@ -31,6 +31,8 @@ export interface Target {
   isOpen?(): boolean;
   /** Whether the runtime holds bytes that come before. Present where it buffers writes. */
   pending?(): boolean;
+  /** Bytes that the peer's system has acknowledged; undefined where the system does not tell. */
+  acknowledged?(libc: Libc): number | undefined;
   /** Tells the runtime that the socket is not idle. */
   touch?(): void;
   /** Present where the runtime does not know yet that the connection is gone. */

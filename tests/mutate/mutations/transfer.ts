@@ -250,8 +250,8 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the timeout is not started",
     file: "transfer.ts",
-    search: "if (timeout === undefined) return undefined;\n    const now",
-    replace: "return undefined;\n    const now",
+    search: "if (timeout === undefined) return;\n    this.#clock",
+    replace: "return;\n    this.#clock",
     why: "A client that reads nothing would keep a descriptor for ever.",
     tests: selection("conformance.test.ts", "CP-053|timeout"),
   },
@@ -262,6 +262,22 @@ export const TRANSFER: readonly Mutation[] = [
     replace: "",
     why: "A slow but steady client would be cut off.",
     tests: selection("transfer.test.ts", "steady"),
+  },
+  {
+    name: "what the peer acknowledges is no progress",
+    file: "transfer.ts",
+    search: "if (acked !== undefined && acked > this.#acked!) {",
+    replace: "if (false as boolean) {",
+    why: "A client that takes a large buffer's worth slowly would be cut off.",
+    tests: selection("stall.test.ts", "steadily|acknowledges"),
+  },
+  {
+    name: "to have been asked is progress",
+    file: "transfer.ts",
+    search: "if (acked !== undefined && acked > this.#acked!) {",
+    replace: "if (acked !== undefined) {",
+    why: "A client that takes nothing would keep a descriptor for ever.",
+    tests: selection("stall.test.ts", "takes nothing"),
   },
   {
     name: "a signal is not heard",
