@@ -21,6 +21,8 @@ export interface Connection {
   readonly cookie: bigint;
   /** Bytes that the server had written. */
   readonly written: number;
+  /** Whether the client had ended its own direction. */
+  readonly halfClosed: boolean;
 }
 
 /** How the response is to be told from what else the server might write. */
@@ -67,6 +69,9 @@ const LOOK = [1, 50];
 /** Milliseconds for which a client that has all may keep the connection open. */
 const LINGER = 2000;
 
+const HAS_LEFT = "";
+const OTHER_HEAD = "what the server wrote is not the head that was expected";
+
 /** What sending takes, open and checked. */
 interface Held {
   readonly file: OpenFile;
@@ -109,8 +114,11 @@ export class Takeover {
 
   /** As a body. */
   toStream(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    const sent = this.#plan.connection.halfClosed ? this.#sendAlone() : undefined;
+    this.#running = sent?.catch(() => {});
     return new ReadableStream({
       pull: async (controller) => {
+        if (sent && await sent) return controller.close();
         const next = this.#next();
         this.#running = next.catch(() => {});
         const chunk = await next;
@@ -119,6 +127,27 @@ export class Takeover {
       },
       cancel: () => this.#cancel(),
     }, { highWaterMark: 0 });
+  }
+
+  /**
+   * Sends all of the body once the server has closed its descriptor, and tells whether it did. The server (hyper) gives
+   * a client up that has ended its own direction, as soon as the head has left and perhaps before it asks for the body.
+   * The duplicate keeps the connection up, and nobody else can write to it then.
+   */
+  async #sendAlone(): Promise<boolean> {
+    const held = this.#hold();
+    if (typeof held === "string") return false; // the next try says why
+    this.#held = held;
+    try {
+      const { connection: { libc, fd, cookie, written }, head } = this.#plan;
+      if (!await this.#soon(() => libc.cookie(fd) !== cookie)) return false;
+      const now = libc.tcp(held.out)?.written;
+      if (now !== written + head && now !== written + head + CLOSE.length) return false;
+      await this.#send(held);
+      return true;
+    } finally {
+      this.#release();
+    }
   }
 
   async #next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
@@ -176,15 +205,25 @@ export class Takeover {
   async #hasLeft({ out }: Held): Promise<string | undefined> {
     const { connection: { libc, written }, head } = this.#plan;
     const expected = written + head + this.#given;
-    const deadline = performance.now() + PATIENCE;
-    for (let i = 0; i < TURNS || performance.now() < deadline; i++) {
+    const outcome = await this.#soon(() => {
       if (this.#abort.signal.aborted) return "the connection has ended";
       const now = libc.tcp(out)?.written ?? Infinity;
-      if (now === expected || now === expected + CLOSE.length) return undefined;
-      if (now > expected) return "what the server wrote is not the head that was expected";
+      if (now === expected || now === expected + CLOSE.length) return HAS_LEFT;
+      return now > expected && OTHER_HEAD;
+    });
+    if (outcome === HAS_LEFT) return undefined;
+    return outcome ?? "the head did not leave in time, or is not the one that was expected";
+  }
+
+  /** What `look` gives, once it is something; undefined where it stays false for too long. */
+  async #soon<T>(look: () => T | false): Promise<T | undefined> {
+    const deadline = performance.now() + PATIENCE;
+    for (let i = 0; i < TURNS || performance.now() < deadline; i++) {
+      const seen = look();
+      if (seen !== false) return seen;
       await (i < TURNS ? nextRound() : new Promise((resolve) => setTimeout(resolve, 1)));
     }
-    return "the head did not leave in time, or is not the one that was expected";
+    return undefined;
   }
 
   async #send({ file, out }: Held): Promise<void> {
@@ -285,7 +324,9 @@ export class Takeover {
 }
 
 /** A body without its first `bytes`, which do not reach behind the first part. */
-function skip({ file, parts, trailer, length }: FileBody, bytes: number): FileBody {
+function skip(body: FileBody, bytes: number): FileBody {
+  if (bytes === 0) return body;
+  const { file, parts, trailer, length } = body;
   const [{ header, offset, count }, ...others] = parts;
   const done = bytes - header.length;
   const first = { header: "", offset: offset + done, count: count - done };

@@ -148,6 +148,7 @@ function planOf(
   // To HTTP/1.1 hyper says so by itself where the request asks for it.
   const asked = /(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "");
   const headers: [string, string][] = asked ? [] : [["connection", "close"]];
+  if (connection.halfClosed) headers[0] = ["connection", `close, ${padding()}`];
   for (const field of response.headers) if (field[0] !== "connection") headers.push(field);
   let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length;
   for (const [name, value] of headers) head += name.length + value.length + ": \r\n".length;
@@ -190,7 +191,19 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
   known.set(peer, { fd, cookie, http1 });
   if (!http1) return NOT_FIRST;
   if (state.acked !== state.written) return "an earlier response is still under way";
-  return { libc, fd, cookie, written: state.written };
+  return { libc, fd, cookie, written: state.written, halfClosed: state.halfClosed };
 }
+
+/**
+ * A connection option that nobody knows (RFC 9110, 7.6.1), and so of no meaning but its length. Of a client that has ended
+ * its direction the server writes the head alone: so that no other output can match it by accident, the head's length
+ * has to be what nobody can foresee.
+ */
+function padding(): string {
+  return "x".repeat(1 + crypto.getRandomValues(new Uint16Array(1))[0] % PADDING);
+}
+
+/** Characters at most: a client may take no more than some kilobytes of a head. */
+const PADDING = 2048;
 
 const NOT_FIRST = "the connection was not seen from its first byte";

@@ -24,6 +24,7 @@ import { isBun, test } from "./harness.ts";
 import { assertSame, Client, parseMultipart, type Reply, request } from "./http_client.ts";
 import { DATA as DATA_FRAME, GOAWAY, Http2, RST_STREAM } from "./http2_raw.ts";
 import { MIB, missing, until } from "./site.ts";
+import { SlowClient } from "./slow_client.ts";
 
 const DENO = { only: "deno" } as const;
 
@@ -857,24 +858,96 @@ test("a client that reads late gets all by sendfile", () =>
     assertEquals(place.completed, ["done", "done"]);
   }), DENO);
 
+/** What comes of a request that ends the client's own direction. */
+async function halfClosed(port: number, text: string): Promise<[head: string, body: Buffer]> {
+  using client = new SlowClient(port, false);
+  client.send(text);
+  client.finish(); // no runtime in between: both have arrived before the server looks
+  const whole = await client.all();
+  const end = whole.includes("\r\n\r\n") ? whole.indexOf("\r\n\r\n") + 4 : 0;
+  return [whole.subarray(0, end).toString("latin1"), whole.subarray(end)];
+}
+
+const DOWNLOADS = 8;
+
+for (const fields of ["", "Connection: close\r\n", "Accept-Encoding: gzip\r\n"]) {
+  test(
+    `a client that ends its own direction with the request gets all by sendfile (${fields.trim()})`,
+    () =>
+      serving(async (place) => {
+        for (let i = 0; i < DOWNLOADS; i++) {
+          const [head, body] = await halfClosed(place.port, request("/large.bin", { fields }));
+          assert(/^connection: close, x+\r$/m.test(head), head);
+          assertSame(body, LARGE, `download ${i}`);
+        }
+        assertEquals(place.ways, Array(DOWNLOADS).fill(SENDFILE));
+        assertEquals(place.moved(), DOWNLOADS * LARGE.length);
+      }),
+    DENO,
+  );
+}
+
 test(
-  "a client that ends its own direction with the request gets all, or less than was promised",
+  "a client that ends its own direction with the request gets all parts by sendfile",
   () =>
     serving(async (place) => {
-      const wire = await Wire.to(
-        { port: place.port, host: "127.0.0.1", allowHalfOpen: true } as net.NetConnectOpts,
-      );
-      wire.send(request("/huge.bin"));
-      wire.socket.end();
-      // Deno.serve may take it for a client that has left; the head has promised all in any case.
-      const [head, body] = await wire.all();
-      assert(head.startsWith("HTTP/1.1 200 OK\r\n"), head);
-      assertStringIncludes(head.toLowerCase(), `\r\ncontent-length: ${HUGE.length}\r\n`);
-      assertSame(body, HUGE.subarray(0, body.length), "what came");
-      wire.close();
+      const fields = `Range: bytes=1-${MIB}, ${MIB + 7}-${3 * MIB}\r\n`;
+      const [head, body] = await halfClosed(place.port, request("/large.bin", { fields }));
+      const type = /^content-type: (.*)\r$/m.exec(head)![1];
+      const parts = parseMultipart(type, body);
+      assertSame(parts[0].body, LARGE.subarray(1, MIB + 1), "the first part");
+      assertSame(parts[1].body, LARGE.subarray(MIB + 7), "the second part");
+      assertEquals(place.ways.map(({ via }) => via), ["sendfile"]);
     }),
   DENO,
 );
+
+test(
+  "a client that has ended its own direction gets no file behind another response",
+  () =>
+    withFiles(async (root) => {
+      const before = sendfileStats().sendfile.bytes;
+      const handler = withSendfile<Deno.ServeHandlerInfo>((request) =>
+        serveFile(request, join(root, "large.bin"))
+      );
+      const ending = new AbortController();
+      const server = Deno.serve(
+        { port: 0, hostname: "127.0.0.1", signal: ending.signal, onListen() {} },
+        async (request, info) => {
+          void (await handler(request, info)).body!.cancel();
+          return new Response("some text");
+        },
+      );
+      const [head, body] = await halfClosed(server.addr.port, request("/"));
+      assertStringIncludes(head, "content-length: 9");
+      assertEquals(String(body), "some text");
+      assertEquals(sendfileStats().sendfile.bytes, before);
+      ending.abort();
+      await server.finished;
+    }),
+  DENO,
+);
+
+test("Deno.serve gives a client up that has ended its own direction while a handler waits", async () => {
+  const waited = (request: Request, path: string) =>
+    new Promise((resolve) => setTimeout(resolve, 20)).then(() => serveFile(request, path));
+  await serving(async (place) => {
+    assertEquals(await halfClosed(place.port, request("/large.bin")), ["", Buffer.alloc(0)]);
+    assertEquals(place.moved(), 0);
+  }, { handler: (place) => (request) => waited(request, place.path("large.bin")) });
+  // So it does without withSendfile, which could not help: nothing is known of a request before it is answered.
+  const ending = new AbortController();
+  const server = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", signal: ending.signal, onListen() {} },
+    async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return new Response("some text");
+    },
+  );
+  assertEquals((await halfClosed(server.addr.port, request("/")))[1].length, 0);
+  ending.abort();
+  await server.finished;
+}, DENO);
 
 test(
   "a client that ends its own direction in the middle gets all by sendfile",

@@ -4,6 +4,24 @@ const DENO = { runtime: "deno", reason: "on Bun withSendfile gives the handler b
 
 export const HANDOFF: readonly Mutation[] = [
   {
+    name: "the head before a half-closed client's file is not compared",
+    file: "http/takeover.ts",
+    search: "if (now !== written + head && now !== written + head + CLOSE.length) return false;",
+    replace: "",
+    why: "A file could land behind a head that is not its own.",
+    tests: selection("with_sendfile.test.ts", "no file behind another response"),
+    only: DENO,
+  },
+  {
+    name: "a client that has ended its own direction is not seen",
+    file: "http/with_sendfile.ts",
+    search: "halfClosed: state.halfClosed",
+    replace: "halfClosed: false",
+    why: "The server drops its connection with the head, and it gets no body.",
+    tests: selection("with_sendfile.test.ts", "own direction with the request"),
+    only: DENO,
+  },
+  {
     name: "the cookie is not compared after dup",
     file: "http/takeover.ts",
     search: "if (out >= 0 && libc.cookie(out) === cookie) return { file, out };",
