@@ -93,6 +93,7 @@ export const SOCKETS: readonly Mutation[] = [
     why: "A closed connection's file would go to whoever has its descriptor's number now.",
     tests: selection("sockets.test.ts", "number now|handed out again"),
     only: DENO_CONN,
+    equivalent: "the number has to follow what is set on the connection too; said twice on purpose",
   },
   {
     name: "a node:tls socket goes natively",
