@@ -268,6 +268,12 @@ export async function startAt(name: string, port: number, command: readonly stri
   return { name, port, pid, status, lengths: new Map() };
 }
 
+/** Ends one server before the benchmark's end. */
+export async function end({ pid, status }: Server): Promise<void> {
+  Deno.kill(pid, "SIGKILL");
+  await status;
+}
+
 /** A port that nobody has, for the moment. */
 export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
