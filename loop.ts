@@ -3,6 +3,7 @@ import { SendfileNotAvailableError } from "./errors.ts";
 import { copy } from "./fallback/copy.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { isExhausted } from "./exhausted.ts";
+import { type Range, ReadAhead } from "./read_ahead.ts";
 import type { Source } from "./source.ts";
 import { count, counters } from "./stats.ts";
 import { untilWritable } from "./target/room.ts";
@@ -47,8 +48,11 @@ export interface Way {
   readonly socket: Descriptor;
 }
 
-/** What a step came to: `again`: more can go at once; `wait`: the socket is full; or why it must be copied. */
-export type Outcome = "done" | "again" | "wait" | { copy: string };
+/**
+ * What a step came to: `again`: more can go at once; `wait`: the socket is full; `disk`: the file is not in memory; or
+ * why it must be copied.
+ */
+export type Outcome = "done" | "again" | "wait" | "disk" | { copy: string };
 
 /** One transfer by sendfile(2). `end` must be called once, whatever happened. */
 export class Sending {
@@ -63,6 +67,8 @@ export class Sending {
   #hasWaited = false;
   /** Why no descriptor could be made ours: there are none left. */
   #short: string | undefined;
+  /** Undefined where this thread may wait for the disk, or cannot know. */
+  #readAhead: ReadAhead | undefined;
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
   #held = false;
 
@@ -71,6 +77,8 @@ export class Sending {
     this.#way = way;
     this.#out = way.socket.fd;
     this.#ours = way.socket.owned;
+    const { libc, source } = way;
+    if (libc.tellsCached && transfer.isSized) this.#readAhead = new ReadAhead(libc, source.inode);
   }
 
   #begin(): void {
@@ -119,10 +127,12 @@ export class Sending {
     const transfer = this.#transfer;
     if (transfer.ahead > 0) return "again";
     if (!this.#announced && transfer.isSized) this.#announce();
-    const most = transfer.sent === 0 ? FIRST : PIECE;
-    const count = Math.min(most, transfer.piece, transfer.remaining);
+    const range = this.#next();
+    const count = this.#readAhead ? this.#readAhead.ready(range) : range.count;
+    if (count === 0) return "disk";
     counters.sendfile.calls++;
-    const sent = libc.sendfile(this.#out, source.descriptor, transfer.position, count);
+    const call = () => libc.sendfile(this.#out, source.descriptor, range.position, count);
+    const sent = this.#readAhead ? this.#readAhead.time(range, call) : call();
     if (sent < 0) return this.#refused(sent, "sendfile");
     if (sent === 0) {
       transfer.ended();
@@ -135,6 +145,13 @@ export class Sending {
     if (transfer.remaining === 0) return "done";
     // A short count means that the buffer is full, or nearly: to wait is better than to hammer (measured).
     return sent < count ? "wait" : "again";
+  }
+
+  /** What the next call is to send. */
+  #next(): Range {
+    const { sent, piece, position, remaining } = this.#transfer;
+    const count = Math.min(sent === 0 ? FIRST : PIECE, piece, remaining);
+    return { fd: this.#way.source.descriptor, position, count, remaining };
   }
 
   #announce(): void {
@@ -170,6 +187,7 @@ export class Sending {
       while (outcome !== "done") {
         if (typeof outcome === "object") return await byCopy(transfer, outcome.copy);
         if (outcome === "wait") await this.#writable(stop);
+        else if (outcome === "disk") await this.#readable(stop);
         else if (transfer.ahead > 0) await transfer.pause();
         // Many may have become writable at once: some go on now, the others behind a turn.
         if (isTurnDue()) await turn();
@@ -221,6 +239,16 @@ export class Sending {
     }
   }
 
+  async #readable(stop: AbortSignal): Promise<void> {
+    counters.diskWaits++;
+    this.#transfer.startClock();
+    try {
+      await this.#readAhead!.wait(this.#next(), stop);
+    } finally {
+      this.#transfer.stopClock();
+    }
+  }
+
   /** Takes the cork off what does not go in one step: 100 MiB under it take half as long again (measured). */
   #flow(): void {
     if (!this.#corked || this.#transfer.trailer.length > 0) return;
@@ -233,6 +261,7 @@ export class Sending {
     const { libc } = this.#way;
     const transfer = this.#transfer;
     const timeout = limitOf(transfer.options.timeout);
+    this.#readAhead = undefined;
     this.#observe();
     for (;;) {
       const outcome = this.step();

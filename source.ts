@@ -22,6 +22,8 @@ export type SendfileFile = string | URL | number | FileHandleLike | Deno.FsFile 
 export interface Source {
   /** The descriptor that sendfile(2) reads from, or why there is none. */
   readonly descriptor: number | string;
+  /** Its inode, where that is known. */
+  readonly inode: bigint | undefined;
   /** Where the range that the argument itself stands for starts. */
   readonly start: number;
   /** Bytes in that range; undefined: to the end of the file. */
@@ -138,6 +140,10 @@ class DescriptorSource implements Source {
     if (!seen) this.size(); // throws where it is not a regular file
   }
 
+  get inode(): bigint | undefined {
+    return this.#id?.ino;
+  }
+
   size(): number {
     if (!this.#libc) {
       const stat = fs.fstatSync(this.descriptor);
@@ -224,6 +230,10 @@ class FsFileSource implements Source {
     return this.#found?.descriptor ?? "no descriptor of this Deno.FsFile was found";
   }
 
+  get inode(): bigint | undefined {
+    return this.#found?.inode;
+  }
+
   size(): number {
     return this.#found?.size() ?? this.#file.statSync().size;
   }
@@ -261,6 +271,7 @@ const descriptors = new WeakMap<Deno.FsFile, number>();
 class BlobSource implements Source {
   readonly start = 0;
   readonly limit = undefined;
+  readonly inode = undefined;
   readonly #blob: Blob;
   readonly descriptor: string;
 

@@ -8,6 +8,8 @@ export interface SendfileStats {
   native: { transfers: number; sendfile: number };
   /** How often a transfer waited for its socket to take more. */
   waits: number;
+  /** How often a transfer waited for the disk: its file was not in memory. */
+  diskWaits: number;
   /** Why transfers were copied or left to the server, and how many. */
   reasons: Record<string, number>;
 }
@@ -18,6 +20,7 @@ function zero(): SendfileStats {
     copy: { transfers: 0, bytes: 0 },
     native: { transfers: 0, sendfile: 0 },
     waits: 0,
+    diskWaits: 0,
     reasons: {},
   };
 }

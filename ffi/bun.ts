@@ -6,6 +6,7 @@ import type {
   NativeFunction,
   NativeType,
   Signature,
+  Symbols,
   Watch,
   WatchEvents,
 } from "./library.ts";
@@ -27,21 +28,35 @@ function translate({ args, returns }: Signature): { args: string[]; returns: str
   return { args: args.map(type), returns: type(returns) };
 }
 
+/** By its name in the library, a function's key and signature. */
+type Table = Map<string, [key: string, signature: Signature]>;
+
+/** Bun's dlopen takes one signature for a name, and `syscall` has several. */
+function tablesOf(symbols: Symbols): Table[] {
+  const tables: Table[] = [];
+  for (const [key, signature] of Object.entries(symbols)) {
+    const name = signature.name ?? key;
+    let table = tables.find((table) => !table.has(name));
+    if (!table) tables.push(table = new Map());
+    table.set(name, [key, signature]);
+  }
+  return tables;
+}
+
 /** Bun's FFI: no permission to ask for. */
 export const bunLoader: Loader = {
   load(candidates, symbols) {
     const ffi = bunFFI();
-    const wanted: Record<string, { args: string[]; returns: string }> = {};
-    const keys: Record<string, string> = {};
-    for (const [key, signature] of Object.entries(symbols)) {
-      wanted[signature.name ?? key] = translate(signature);
-      keys[key] = signature.name ?? key;
-    }
+    const tables = tablesOf(symbols);
     const failures: string[] = [];
     for (const path of candidates) {
       try {
-        const loaded = ffi.dlopen(path, wanted).symbols;
-        const call = Object.fromEntries(Object.entries(keys).map(([key, name]) => [key, loaded[name]]));
+        const call: Record<string, NativeFunction> = {};
+        for (const table of tables) {
+          const signatures = [...table].map(([name, [, signature]]) => [name, translate(signature)]);
+          const loaded = ffi.dlopen(path, Object.fromEntries(signatures)).symbols;
+          for (const [name, [key]] of table) call[key] = loaded[name];
+        }
         return new BunLibrary(path, call);
       } catch (error) {
         failures.push((error as Error).message);

@@ -76,6 +76,7 @@ export class Libc {
   readonly #pollfd = new Int32Array(2);
   readonly #polled = new Int32Array(2 * POLLED);
   readonly #one: number | bigint;
+  #tellsAbsent: boolean;
   readonly #stat: FileStat = {
     regular: false,
     directory: false,
@@ -93,6 +94,7 @@ export class Libc {
     this.system = system;
     this.#four = library.wide(4);
     this.#one = library.wide(1);
+    this.#tellsAbsent = system.pageCache !== undefined;
     // One address for each thread, and an instance never leaves its thread.
     this.#errno = library.call.errno();
   }
@@ -165,6 +167,42 @@ export class Libc {
   dup(fd: number): number {
     const result = this.system.fcntl(this.library, fd, this.system.F_DUPFD_CLOEXEC, 0);
     return result < 0 ? this.#failed() : result;
+  }
+
+  /** Whether the system tells, at least of some files, what of them is in memory. */
+  get tellsCached(): boolean {
+    return this.system.pageCache !== undefined;
+  }
+
+  /**
+   * Whether all of a range of a file is in memory or on its way there, asked for by whomever; undefined where the system
+   * does not tell. Once it has refused it is not asked again: the kernel is older than the call, or does not tell this
+   * user.
+   */
+  isCached(fd: number, offset: number, count: number): boolean | undefined {
+    if (!this.#tellsAbsent) return undefined;
+    const absent = this.system.pageCache!.absent(this.library, fd, offset, count);
+    if (absent >= 0) return absent === 0;
+    this.#tellsAbsent = false;
+    return undefined;
+  }
+
+  /**
+   * Whether the byte at `offset` can be read without a wait for the disk; so also where there is none, or it cannot be
+   * read at all. Undefined where the file system does not tell.
+   */
+  canReadNow(fd: number, offset: number): boolean | undefined {
+    const { pageCache } = this.system;
+    const result = pageCache ? pageCache.readNow(this.library, fd, offset) : -1;
+    if (result >= 0) return true;
+    const code = pageCache && this.errorName(this.#failed());
+    if (code === "EAGAIN" || code === "EINTR") return false;
+    return code === "EIO" ? true : undefined;
+  }
+
+  /** Has the system read a range of a file into memory, and does not wait for it. */
+  readAhead(fd: number, offset: number, count: number): void {
+    this.system.pageCache?.startReading(this.library, fd, offset, count);
   }
 
   close(fd: number): void {

@@ -40,6 +40,8 @@ export interface System {
    * of the file; -1 with errno set otherwise.
    */
   sendfile(library: Library, out: number, file: number, offset: number, count: number): number;
+  /** Present where the system tells what of a file is in memory. */
+  readonly pageCache?: PageCache;
   /** The path that an open descriptor stands for, symlinks resolved; undefined where the system does not tell. */
   path?(library: Library, fd: number): string | undefined;
   /** Reads what a TCP connection has done into `into`; false where the system does not tell, or for another socket. */
@@ -49,6 +51,16 @@ export interface System {
   /** One above the highest descriptor that may be open. */
   descriptorLimit(library: Library): number;
   openSelector(library: Library, check: Check): Selector;
+}
+
+/** What of a file is in memory, and the reading of what is not. Below zero as C does. */
+export interface PageCache {
+  /** Pages of a range that are neither in memory nor on their way there. */
+  absent(library: Library, fd: number, offset: number, count: number): number;
+  /** Reads a byte, which is thrown away, where that takes no wait for the disk; 0 at the end of the file. */
+  readNow(library: Library, fd: number, offset: number): number;
+  /** Starts to read a range, and does not wait for it. */
+  startReading(library: Library, fd: number, offset: number, count: number): void;
 }
 
 /** The fields of `struct stat` in use. */
