@@ -134,18 +134,21 @@ test("workers start from a program that deno install made", () =>
     const env = { ...registry.env, DENO_INSTALL_ROOT: directory };
     const { status, stderr } = await run(
       [process.execPath, "install", "-g", "-A", "-n", "sendfile", "jsr:@zerocopy/sendfile/cli"],
+      directory,
       env,
     );
     assertEquals(status, 0, stderr);
     await servingPublished([join(directory, "bin", "sendfile")], env);
   }), { only: "deno", skip: noProc });
 
-/** Runs a command to its end, while this process serves it. */
+/** Runs a command to its end, while this process serves it. `cwd`: Bun writes there what it compiles. */
 function run(
   [program, ...args]: string[],
+  cwd: string,
   env: Record<string, string> = {},
 ): Promise<{ status: number | null; stderr: string }> {
   const child = spawn(program, args, {
+    cwd,
     env: { ...process.env, ...env },
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -271,7 +274,7 @@ test(
         CLI,
         "--outfile",
         program,
-      ]);
+      ], directory);
       assertEquals(status, 0, stderr);
       await serving(worksWithWorkers, { command: [program], args: WORKERS });
       await serving(async (server, site) => {
@@ -303,7 +306,7 @@ test("workers start from a program that deno compile made", () =>
   away(async (directory) => {
     const program = join(directory, "sendfile");
     const flags = ["-A", "--unstable-net", "--no-check", "--node-modules-dir=none", "-o", program];
-    const { status, stderr } = await run([process.execPath, "compile", ...flags, CLI]);
+    const { status, stderr } = await run([process.execPath, "compile", ...flags, CLI], directory);
     assertEquals(status, 0, stderr);
     await serving(worksWithWorkers, { command: [program], args: WORKERS });
   }), { only: "deno", skip: noProc ?? noDenort() });
