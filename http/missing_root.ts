@@ -6,16 +6,19 @@ import { RecentMap } from "./recent_map.ts";
 const seen = new RecentMap<string, true>(1000);
 
 /**
- * Says on the console, once for each root, that `root` is not there: otherwise nothing tells a wrong path from a
- * missing file. It is no error to throw, as a build may make the directory later.
+ * Says on the console, once for each root, that `root` is not there, or no directory: otherwise nothing tells a wrong
+ * path from a missing file. It is no error to throw, as a build may make the directory later.
  */
 export function warnOfMissingRoot(root: string): void {
   if (seen.get(root)) return;
   seen.set(root, true);
+  let stat: fs.Stats | undefined;
   try {
-    if (fs.statSync(root, { throwIfNoEntry: false })) return;
+    stat = fs.statSync(root, { throwIfNoEntry: false });
   } catch {
     return; // it may not be looked at, which is another matter
   }
-  console.error(`the root is not there, so that every request below it is 404: ${resolve(root)}`);
+  if (stat?.isDirectory()) return;
+  const problem = stat ? "is not a directory" : "is not there";
+  console.error(`the root ${problem}, so that every request below it is 404: ${resolve(root)}`);
 }

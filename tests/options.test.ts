@@ -118,6 +118,22 @@ test("a root that is not there is said once, by serveDir and by serveStatic", ()
     }
   }));
 
+test("a root that is a file is said once, by serveDir and by serveStatic", () =>
+  inDirectory(async (base) => {
+    const files = ["a.txt", "b.txt"].map((name) => write(join(base, name), "content"));
+    const lines = await errorsOf(async () => {
+      for (const target of ["/", "/a.txt", ""]) {
+        const request = new Request(`http://test${target}`);
+        assertEquals((await serveDir(request, { fsRoot: files[0], quiet: true })).status, 404, target);
+      }
+      for (let i = 0; i < 2; i++) serveStatic(files[1]);
+    });
+    assertEquals(
+      lines,
+      files.map((path) => `the root is not a directory, so that every request below it is 404: ${path}`),
+    );
+  }));
+
 test("serveFile takes the time of fileInfo, as long as the file is the one that it is of", () =>
   inDirectory(async (base) => {
     const path = write(join(base, "a.txt"), "content", new Date("2021-03-04T05:06:07.890Z"));
