@@ -30,6 +30,13 @@ const url = Object.getOwnPropertyDescriptor(Request.prototype, "url")?.get;
  * of the proxy in front, whose connection to here is in the clear.
  */
 export function isTls(request: Request): boolean {
-  const given = url && request instanceof Request ? url.call(request) as string : request.url;
-  return given.startsWith("https:");
+  return serversUrlOf(request).startsWith("https:");
+}
+
+function serversUrlOf(request: Request): string {
+  try {
+    return url!.call(request) as string;
+  } catch {
+    return request.url; // a framework's own kind of request
+  }
 }

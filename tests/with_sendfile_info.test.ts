@@ -52,3 +52,11 @@ test("withSendfile says why, where nobody tells the connection", async () => {
   const ways = await wayOf((handler, request) => handler(request));
   assertEquals(ways, [{ via: "native", reason: "the handler was not given the connection's address" }]);
 }, { only: "deno", skip: whyNotSendfile() });
+
+test("withSendfile takes a request that is a framework's own kind", async () => {
+  const ways = await wayOf((handler, request, info) => {
+    const own = { url: request.url, method: request.method, headers: request.headers } as Request;
+    return (handler as (request: Request, info: unknown) => Promise<Response>)(own, info);
+  });
+  assertEquals(ways.map(({ via }) => via), ["sendfile"]);
+}, { only: "deno", skip: whyNotSendfile() });
