@@ -1,13 +1,22 @@
-"""Files by Python's own means: asyncio, and its loop.sendfile.
+"""Files by Python's own means, with the header fields of the package's servers: asyncio, and its loop.sendfile.
 
     python3 asyncio_server.py DIR
 """
 
 import asyncio
+import email.utils
 import os
 import sys
 
 DIRECTORY = sys.argv[1]
+HOST = os.environ.get("BENCH_HOST", "127.0.0.1")
+PAD = os.environ.get("BENCH_PAD")
+FIELDS = (
+    "Accept-Ranges: bytes\r\n"
+    'ETag: "100000-6b013e87.28599f8e"\r\n'
+    "Last-Modified: Sat, 21 Nov 2026 06:47:35 GMT\r\n"
+    "Content-Type: application/octet-stream\r\n"
+) + (f"X-Pad: {PAD}\r\n" if PAD else "")
 
 
 async def serve(reader, writer):
@@ -27,14 +36,15 @@ async def serve(reader, writer):
 
 async def send(writer, file):
     size = os.fstat(file.fileno()).st_size
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nContent-Type: application/octet-stream\r\n\r\n"
+    date = email.utils.formatdate(usegmt=True)
+    head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\n{FIELDS}Content-Length: {size}\r\n\r\n"
     writer.write(head.encode())
     # Without fallback: what is to be measured is sendfile(2), or nothing.
     await asyncio.get_running_loop().sendfile(writer.transport, file, fallback=False)
 
 
 async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, HOST, 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

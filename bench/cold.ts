@@ -11,7 +11,10 @@
 import { parseArgs } from "node:util";
 import { forget, SlowDisk, whyNoSlowDisk } from "../tests/slow_disk.ts";
 import * as harness from "./harness.ts";
-import { MIB } from "./harness.ts";
+import { openLink } from "./link.ts";
+import { cpuSeconds, processes } from "./measure.ts";
+import { median, MIB, parseSize, positive, printRow, sum } from "./numbers.ts";
+import { start } from "./servers.ts";
 
 const DOWNLOADS = 4;
 
@@ -87,14 +90,15 @@ const { values } = parseArgs({
     only: { type: "string" },
   },
 });
-const seconds = harness.positive("seconds", values.seconds);
-const bytesPerSecond = harness.parseSize(values.rate);
+const seconds = positive("seconds", values.seconds);
+const bytesPerSecond = parseSize(values.rate);
 const wanted = values.only?.split(",") ?? Object.keys(SERVERS);
 for (const name of wanted) if (!(name in SERVERS)) throw new TypeError(`no server is called ${name}`);
 
 await harness.runBenchmark("cold", async (place) => {
   const why = whyNoSlowDisk();
   if (why !== undefined) throw new Error(why);
+  const link = (await openLink("loopback"))!;
   await harness.compile(place, "server");
   const disk = new SlowDisk(bytesPerSecond);
   try {
@@ -104,15 +108,15 @@ await harness.runBenchmark("cold", async (place) => {
     const large = Array.from({ length: DOWNLOADS }, (_, i) => disk.add(`${i}.bin`, body));
     const small = disk.add("small.txt", body.subarray(0, 1000));
     console.log(`${DOWNLOADS} downloads of cold files from a disk of ${values.rate}B/s, ${seconds} s each`);
-    harness.printRow(["server", "median ms", "p99 ms", "max ms", "requests", "MB/s", "CPU s"]);
+    printRow(["server", "median ms", "p99 ms", "max ms", "requests", "MB/s", "CPU s"]);
     for (const name of wanted) {
       const command = SERVERS[name](disk.dir, place.programs, [...large, small]);
-      const server = await harness.start(name, command);
+      const server = await start(name, { place, link, pad: "", signal: harness.signal }, command);
       try {
         for (let i = 0; i < 20; i++) await get(server.port, "small.txt"); // warm: code and file
         large.forEach(forget);
-        harness.processes(server).forEach((pid) => disk.slowDown(pid));
-        const cpu = harness.cpuSeconds(server);
+        processes(server).forEach((pid) => disk.slowDown(pid));
+        const before = cpuSeconds(server);
         const stop = new AbortController();
         const began = performance.now();
         const downloads = large.map((_, i) => get(server.port, `${i}.bin`, stop.signal));
@@ -124,23 +128,24 @@ await harness.runBenchmark("cold", async (place) => {
           await new Promise((resolve) => setTimeout(resolve, PAUSE));
         }
         stop.abort();
-        const received = harness.sum(await Promise.all(downloads));
+        const received = sum(await Promise.all(downloads));
         const took = (performance.now() - began) / 1000;
+        const after = cpuSeconds(server);
         times.sort((a, b) => a - b);
-        harness.printRow([
+        printRow([
           name,
-          harness.median(times).toFixed(2),
+          median(times).toFixed(2),
           times[Math.floor(times.length * 0.99)].toFixed(1),
           times.at(-1)!.toFixed(1),
           String(times.length),
           (received / took / 1e6).toFixed(1),
-          (harness.cpuSeconds(server) - cpu).toFixed(2),
+          (after.user + after.system - before.user - before.system).toFixed(2),
         ]);
       } finally {
-        await harness.end(server); // nothing may be left in the cgroup
+        await server.end(); // nothing may be left in the cgroup
       }
     }
   } finally {
     disk[Symbol.dispose]();
   }
-});
+}, { isolate: false });

@@ -8,7 +8,7 @@
  */
 import { findPeer } from "../ffi/find.ts";
 import { libc } from "../ffi/load.ts";
-import { median } from "./harness.ts";
+import { median } from "./numbers.ts";
 
 /** Searches of which the median is taken. */
 const SEARCHES = 200;

@@ -1,9 +1,10 @@
 /**
- * Files by Bun's own means: `Bun.serve` and `Bun.file`.
+ * Files by Bun's own means, with the header fields of `serveFile`: `Bun.serve` and `Bun.file`.
  *
  *   bun http_bun_file.ts DIR
  */
 import process from "node:process";
+import { fields, hostname, pad } from "./fields.mjs";
 
 /** The part of Bun in use. */
 interface BunGlobal {
@@ -18,11 +19,13 @@ interface BunGlobal {
 const { Bun } = globalThis as unknown as { Bun: BunGlobal };
 
 const directory = process.argv[2];
+// Bun adds `Content-Disposition: filename=…` where there is none, and serveFile sends this one there.
+const headers = { ...fields, "Content-Disposition": "inline", ...pad };
 
 const { port } = Bun.serve({
-  hostname: "127.0.0.1",
+  hostname,
   port: 0,
   development: false,
-  fetch: (request) => new Response(Bun.file(directory + new URL(request.url).pathname)),
+  fetch: (request) => new Response(Bun.file(directory + new URL(request.url).pathname), { headers }),
 });
 console.log(port);

@@ -4,16 +4,18 @@
  *   deno run -A http_memory.ts DIR [withSendfile]
  */
 import { withSendfile } from "../http/mod.ts";
+import { fields, hostname, pad } from "./fields.mjs";
 
 const [directory, wrapper] = Deno.args;
 const bodies = new Map<string, Uint8Array<ArrayBuffer>>();
+const headers = { ...fields, ...pad };
 
 function answer(request: Request): Response {
   const { pathname } = new URL(request.url);
   let body = bodies.get(pathname);
   if (!body) bodies.set(pathname, body = Deno.readFileSync(directory + pathname));
-  return new Response(body);
+  return new Response(body, { headers });
 }
 
-const address = { hostname: "127.0.0.1", port: 0, onListen: ({ port }: Deno.NetAddr) => console.log(port) };
+const address = { hostname, port: 0, onListen: ({ port }: Deno.NetAddr) => console.log(port) };
 Deno.serve(address, wrapper ? withSendfile(answer) : answer);

@@ -6,6 +6,7 @@
  */
 import process from "node:process";
 import { serveFile, withSendfile } from "../http/mod.ts";
+import { hostname, pad } from "./fields.mjs";
 
 /** The part of Bun in use. */
 interface BunGlobal {
@@ -19,14 +20,21 @@ interface BunGlobal {
 const { Bun } = globalThis as unknown as { Bun?: BunGlobal };
 
 const [directory, threshold] = process.argv.slice(2);
-const address = { hostname: "127.0.0.1", port: 0 };
+const address = { hostname, port: 0 };
+// On Bun serveFile sends this field with some sizes only; without it heads would differ in length.
+const fields = Bun ? { "Content-Disposition": "inline", ...pad } : pad;
+const options = { headers: Object.entries(fields).map((field) => field.join(": ")) };
 
 function answer(request: Request): Promise<Response> {
-  return serveFile(request, directory + new URL(request.url).pathname);
+  return serveFile(request, directory + new URL(request.url).pathname, options);
 }
 
-if (Bun) console.log(Bun.serve({ ...address, development: false, fetch: answer }).port);
-else {Deno.serve({
-    ...address,
-    onListen: ({ port }) => console.log(port),
-  }, threshold ? withSendfile(answer, { threshold: Number(threshold) }) : answer);}
+if (Bun) {
+  console.log(Bun.serve({ ...address, development: false, fetch: answer }).port);
+} else {
+  const onListen = ({ port }: Deno.NetAddr) => console.log(port);
+  Deno.serve(
+    { ...address, onListen },
+    threshold ? withSendfile(answer, { threshold: Number(threshold) }) : answer,
+  );
+}

@@ -6,6 +6,7 @@
 import process from "node:process";
 import type { BunSocketLike } from "../mod.ts";
 import { send } from "./bare.ts";
+import { hostname } from "./fields.mjs";
 import { isComplete, openServed, pathOf } from "./served.ts";
 
 interface Request {
@@ -34,7 +35,7 @@ const { Bun } = globalThis as unknown as { Bun: BunGlobal };
 
 const files = openServed(process.argv.slice(2));
 const listener = Bun.listen({
-  hostname: "127.0.0.1",
+  hostname,
   port: 0,
   socket: {
     open(socket) {

@@ -4,10 +4,11 @@
  *   deno run -A raw_deno.ts FILE...
  */
 import { send } from "./bare.ts";
+import { hostname } from "./fields.mjs";
 import { isComplete, openServed, pathOf } from "./served.ts";
 
 const files = openServed(Deno.args);
-const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+const listener = Deno.listen({ hostname, port: 0 });
 console.log(listener.addr.port);
 
 for await (const conn of listener) {

@@ -2,6 +2,7 @@
 import * as fs from "node:fs";
 import { basename } from "node:path";
 import type { SendfileOptions } from "../mod.ts";
+import { pad } from "./fields.mjs";
 
 /** A file that is served, opened once, its head made once. */
 export interface Served {
@@ -12,11 +13,11 @@ export interface Served {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** The head of a response with a body of `size` bytes: the same bytes as server.c's. */
+/** The head of a response with a body of `size` bytes: without a pad the same bytes as server.c's. */
 export function head(size: number): Uint8Array<ArrayBuffer> {
-  return encoder.encode(
-    `HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\nContent-Type: application/octet-stream\r\n\r\n`,
-  );
+  const fields = { "Content-Length": String(size), "Content-Type": "application/octet-stream", ...pad };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  return encoder.encode(`HTTP/1.1 200 OK\r\n${lines.join("")}\r\n`);
 }
 
 /** The files by the path that asks for them. */

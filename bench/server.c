@@ -6,7 +6,7 @@
  * Answers GET /NAME with the file of that base name, opened once at start, its head made once. Level-triggered
  * epoll, TCP_NODELAY, the head with MSG_MORE so that it shares a segment with the file's first bytes. A client must
  * not pipeline: it has its response before it asks again.
- * Prints the port it listens on.
+ * Prints the port it listens on, of the IPv4 address in BENCH_HOST or else 127.0.0.1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -146,6 +146,8 @@ int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN); /* sendfile(2) has no MSG_NOSIGNAL */
 
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  const char *host = getenv("BENCH_HOST");
+  if (host && !inet_aton(host, &at.sin_addr)) fail(host);
   socklen_t at_len = sizeof at;
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   epoll_fd = epoll_create1(EPOLL_CLOEXEC);

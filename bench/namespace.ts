@@ -1,0 +1,56 @@
+/**
+ * A network namespace for the benchmark alone: there it may set the congestion control, and nobody else's traffic and
+ * settings have a part in the figures. A process namespace comes with it, so that the kernel ends every server when the
+ * benchmark ends, however it ends; the network namespaces vanish with the last process in them.
+ */
+/** Set in the environment of a benchmark that has its namespaces. */
+const MARK = "BENCH_ISOLATED";
+
+const UNSHARE = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+/** Whether this process has namespaces of its own. */
+export const isIsolated = Deno.env.get(MARK) === "1";
+
+/**
+ * Runs this program again in namespaces of its own, with `env` besides; its exit code. Undefined where the system does
+ * not permit that, after saying so.
+ */
+export async function runIsolated(env: Record<string, string>): Promise<number | undefined> {
+  const reason = await whyNot();
+  if (reason !== undefined) {
+    console.log(`no network namespace of its own (${reason}): measured in the present one, as it is set`);
+    return undefined;
+  }
+  const child = new Deno.Command("unshare", {
+    args: [
+      ...UNSHARE,
+      Deno.execPath(),
+      "run",
+      "-A",
+      "--node-modules-dir=none",
+      Deno.mainModule,
+      ...Deno.args,
+    ],
+    env: { ...env, [MARK]: "1" },
+    stdin: "piped",
+  }).spawn();
+  // unshare(1) passes no signal on. The child ends when its stdin does, which is also so when this process is killed.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => void child.stdin.close().catch(() => {/* closed before */}));
+  }
+  return (await child.status).code;
+}
+
+/** Why there can be no namespace; undefined where there can. */
+async function whyNot(): Promise<string | undefined> {
+  if (Deno.build.os !== "linux") return "not Linux";
+  if (Deno.uid() !== 0) return "not root";
+  try {
+    const probe = new Deno.Command("unshare", { args: [...UNSHARE, "ip", "link", "set", "lo", "up"] });
+    const { success, stderr } = await probe.output();
+    return success ? undefined : new TextDecoder().decode(stderr).trim();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "no unshare";
+    throw error;
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * Servers: started on core 0 in the link's namespace, and looked at before they are measured.
+ *
+ * A server learns from its environment where to listen (BENCH_HOST), and what to send besides its own header fields
+ * (BENCH_PAD, the value of a field X-Pad, unless that is empty): see `startAll`.
+ */
+import { Buffer } from "node:buffer";
+import { type File, type Place, signal, spawn, type SpawnOptions } from "./harness.ts";
+import type { Link } from "./link.ts";
+import { KIB } from "./numbers.ts";
+
+/** Milliseconds after which a server that has not answered will not. */
+const ANSWER_TIMEOUT = 30_000;
+
+/** Milliseconds that a server has for its orderly end. */
+const END_TIMEOUT = 2000;
+
+/** More than the head of a response has. */
+const HEAD_MAX = 16 * KIB;
+
+/** Heads that differ by so many bytes at most count as equal: "X-Pad: " and the end of the line are 9. */
+export const HEAD_TOLERANCE = 9;
+
+/** What a server is started with. */
+export interface Setting {
+  readonly place: Place;
+  readonly link: Link;
+  readonly pad: string;
+  /** Ends the server. */
+  readonly signal: AbortSignal;
+}
+
+export interface Server {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+  readonly pid: number;
+  readonly end: () => Promise<void>;
+  /** What responses look like by the file, once checked. */
+  readonly shapes: Map<File, Shape>;
+}
+
+/** Lengths in bytes, and the names of the header fields in lower case. */
+export interface Shape {
+  readonly head: number;
+  readonly whole: number;
+  readonly fields: readonly string[];
+}
+
+/** A server that takes part. */
+export interface Contender {
+  readonly name: string;
+  readonly what: string;
+  /** What it needs besides Deno. */
+  readonly needs?: Requirement;
+  /** `program` is what `needs` found. */
+  readonly start: (name: string, setting: Setting, program: string) => Promise<Server>;
+}
+
+/** A program that a machine may lack. */
+export interface Requirement {
+  readonly name: string;
+  /** Its path and its version, if it is there. */
+  readonly find: () => Promise<Program | undefined>;
+}
+
+export interface Program {
+  readonly path: string;
+  readonly version: string;
+}
+
+/**
+ * Starts servers whose heads have the same length: on loopback the length of a head alone is worth a quarter of the
+ * requests. The longest head stays as it is, and the others are started again with a field that fills theirs up.
+ */
+export async function startAll(
+  contenders: readonly { readonly contender: Contender; readonly program: string }[],
+  { place, link }: Pick<Setting, "place" | "link">,
+  file: File,
+): Promise<Server[]> {
+  const begin = async ({ contender: { name, start }, program }: typeof contenders[number], pad: string) => {
+    const stop = new AbortController();
+    const server = await start(name, { place, link, pad, signal: stop.signal }, program);
+    await check(server, file);
+    return server;
+  };
+  const servers: Server[] = [];
+  for (const which of contenders) servers.push(await begin(which, ""));
+  const longest = Math.max(...servers.map((server) => server.shapes.get(file)!.head));
+  for (const [i, server] of servers.entries()) {
+    const missing = longest - server.shapes.get(file)!.head;
+    if (missing < HEAD_TOLERANCE) continue;
+    await server.end();
+    servers[i] = await begin(contenders[i], "x".repeat(missing - HEAD_TOLERANCE));
+    const length = servers[i].shapes.get(file)!.head;
+    if (Math.abs(longest - length) > HEAD_TOLERANCE) {
+      throw new Error(`${server.name} sends a head of ${length} bytes where others send ${longest}`);
+    }
+  }
+  return servers;
+}
+
+/** Starts a server that prints its port on a line, alone or as that of a URL. */
+export async function start(
+  name: string,
+  setting: Setting,
+  command: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Server> {
+  const child = spawnServer(setting, command, { env, stdout: "piped" });
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    signal.throwIfAborted();
+    if (done) throw new Error(`the server for ${name} did not start: ${command.join(" ")}`);
+    text += value;
+    const port = /^(?:http:\/\/[\d.]+:)?(\d+)\/?\n/m.exec(text)?.[1];
+    if (!port) continue;
+    void ignore(reader);
+    return describe(name, setting, child, Number(port));
+  }
+}
+
+/** Starts a server that is told its port, and waits until it listens. */
+export async function startAt(
+  name: string,
+  setting: Setting,
+  port: number,
+  command: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Server> {
+  const child = spawnServer(setting, command, { env });
+  let exited = false;
+  void child.status.then(() => exited = true);
+  for (const began = Date.now(); !await listens(setting.link.host, port);) {
+    signal.throwIfAborted();
+    if (exited || Date.now() - began > ANSWER_TIMEOUT) {
+      throw new Error(`${name} does not listen: ${command.join(" ")}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return describe(name, setting, child, port);
+}
+
+let nextPort = 20_000;
+
+/** A port for `startAt`: below those that the kernel gives to who asks for any, and no server's yet. */
+export function freePort({ host }: Link): number {
+  for (;;) {
+    const port = nextPort++;
+    try {
+      Deno.listen({ hostname: host, port }).close();
+      return port;
+    } catch (error) {
+      // The servers have a namespace to themselves: none of its ports is taken.
+      if (error instanceof Deno.errors.AddrNotAvailable) return port;
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    }
+  }
+}
+
+async function listens(hostname: string, port: number): Promise<boolean> {
+  try {
+    (await Deno.connect({ hostname, port })).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.ConnectionRefused) return false;
+    throw error;
+  }
+}
+
+function spawnServer({ link, pad, signal }: Setting, command: readonly string[], options: SpawnOptions) {
+  const env = { ...options.env, BENCH_HOST: link.host, BENCH_PAD: pad };
+  return spawn([...link.server.enter, "taskset", "-c", "0", ...command], { ...options, env, signal });
+}
+
+function describe(name: string, { link }: Setting, child: Deno.ChildProcess, port: number): Server {
+  const end = async () => {
+    const timer = setTimeout(() => child.kill("SIGKILL"), END_TIMEOUT);
+    try {
+      child.kill("SIGTERM");
+    } catch { /* it has ended */ }
+    await child.status;
+    clearTimeout(timer);
+  };
+  return { name, host: link.host, port, pid: child.pid, end, shapes: new Map() };
+}
+
+/** Reads on: a server that prints must find neither a closed pipe nor a full one. */
+async function ignore(reader: ReadableStreamDefaultReader<string>): Promise<void> {
+  while (!(await reader.read()).done);
+}
+
+/**
+ * Throws unless the server gives the right response, and once more where the connection stays open, without a byte too
+ * many. The head is to be `head`, or any that tells the length.
+ */
+export async function check(server: Server, file: File, head?: Uint8Array): Promise<void> {
+  const conn = await Deno.connect({ hostname: server.host, port: server.port });
+  const { promise: expired, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error("no answer")), ANSWER_TIMEOUT);
+  try {
+    for (let response = 0; response < 2; response++) {
+      const { shape, closes } = await Promise.race([ask(conn, server, file, head), expired]);
+      server.shapes.set(file, shape);
+      if (closes) break;
+    }
+  } catch (cause) {
+    signal.throwIfAborted();
+    throw new Error(`${server.name} does not serve ${file.name} right`, { cause });
+  } finally {
+    clearTimeout(timer);
+    conn.close();
+  }
+}
+
+/** Asks for the file as drain does; what the response looks like, and whether the server says that it closes. */
+async function ask(
+  conn: Deno.TcpConn,
+  { host, port }: Server,
+  file: File,
+  head?: Uint8Array,
+): Promise<{ shape: Shape; closes: boolean }> {
+  await conn.write(new TextEncoder().encode(`GET /${file.name} HTTP/1.1\r\nHost: ${host}:${port}\r\n\r\n`));
+  const received = Buffer.alloc(HEAD_MAX + file.body.length);
+  let at = 0;
+  let body = -1;
+  while (body < 0 || at < body + file.body.length) {
+    const read = await conn.read(received.subarray(at));
+    if (read === null) throw new Error(`the response ended after ${at} bytes`);
+    at += read;
+    if (body < 0) body = checkHead(received.subarray(0, Math.min(at, HEAD_MAX)), file, head);
+  }
+  checkBody(received.subarray(body, at), file);
+  const text = received.toString("latin1", 0, body);
+  const fields = [...text.matchAll(/^([^:\s]+):/gm)].map(([, name]) => name.toLowerCase());
+  const closes = /^connection: *close\r$/im.test(text);
+  return { shape: { head: body, whole: at, fields }, closes };
+}
+
+/** Where the body begins, or -1 where that has not arrived. */
+function checkHead(received: Buffer, file: File, head?: Uint8Array): number {
+  const end = received.indexOf("\r\n\r\n") + 4;
+  if (end < 4) {
+    if (received.length < HEAD_MAX) return -1;
+    throw new Error("the head has no end");
+  }
+  const text = received.toString("latin1", 0, end);
+  const length = /^content-length: *(\d+)\r$/im.exec(text)?.[1];
+  const right = head ? received.subarray(0, end).equals(head) : text.startsWith("HTTP/1.1 200 ");
+  if (!right || Number(length) !== file.body.length) throw new Error(`the head is wrong: ${text}`);
+  return end;
+}
+
+function checkBody(received: Buffer, { body }: File): void {
+  if (received.equals(body)) return;
+  const wrong = received.findIndex((byte, i) => byte !== body[i]);
+  throw new Error(wrong < 0 ? "the body is too short" : `the response is wrong at byte ${wrong} of the body`);
+}
