@@ -3,14 +3,15 @@
  * on. `sent` bytes of the file had left before that.
  */
 export class SendfileNotAvailableError extends Error {
+  /** The class's name. */
   override readonly name: string = "SendfileNotAvailableError";
   /** Why, as one clause: "TLS", "no permission: run with --allow-ffi", … */
   readonly reason: string;
   /** Bytes of the file that had been sent. */
   readonly sent: number;
 
-  /** `message`: what to say in place of the reason alone. */
-  constructor(reason: string, sent = 0, options: ErrorOptions & { message?: string } = {}) {
+  /** An error with the reason as one clause. `message`: what to say in place of the reason alone. */
+  constructor(reason: string, sent = 0, options: { cause?: unknown; message?: string } = {}) {
     super(options.message ?? `sendfile is not available: ${reason}`, options);
     this.reason = reason;
     this.sent = sent;
@@ -19,6 +20,7 @@ export class SendfileNotAvailableError extends Error {
 
 /** Anything the system answered that ends a transfer. */
 export class SendfileError extends Error {
+  /** The class's name. */
   override readonly name: string = "SendfileError";
   /** The system's name for the error: "EIO", "EBADF", "ETIMEDOUT", … */
   readonly code: string;
@@ -29,6 +31,7 @@ export class SendfileError extends Error {
   /** Bytes of the file that had been sent. */
   readonly sent: number;
 
+  /** An error with what the system said. */
   constructor(
     message: string,
     { code, errno = 0, syscall, sent = 0, cause }: {
@@ -49,11 +52,13 @@ export class SendfileError extends Error {
 
 /** The connection is gone: reset or closed by the peer (EPIPE, ECONNRESET), or closed on this side (ENOTCONN). */
 export class ConnectionClosedError extends SendfileError {
+  /** The class's name. */
   override readonly name = "ConnectionClosedError";
 }
 
 /** No byte could be sent, nor was one acknowledged, for as long as `timeout` allows. `code` is "ETIMEDOUT". */
 export class SendfileTimeoutError extends SendfileError {
+  /** The class's name. */
   override readonly name = "SendfileTimeoutError";
 }
 

@@ -23,4 +23,16 @@ export type { FileHandleLike, SendfileFile } from "./source.ts";
 export { type SendfileStats, sendfileStats } from "./stats.ts";
 export type { SendfileSocket } from "./target.ts";
 export type { BunSocketLike } from "./target/bun.ts";
-export type { NodeSocketLike } from "./target/node.ts";
+export type { NodeSocketLike, NodeWriteCallback } from "./target/node.ts";
+export type {
+  AbortSignalLike,
+  BlobLike,
+  DenoAddrLike,
+  DenoConnLike,
+  DenoFsFileLike,
+  DenoFsFileStat,
+  URLLike,
+  WebAbortSignal,
+  WebBlob,
+  WebURL,
+} from "./types.ts";

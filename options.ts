@@ -1,4 +1,5 @@
 import { checkCount, checkOffset } from "./region.ts";
+import type { WebAbortSignal } from "./types.ts";
 
 /** Which way a transfer goes: by sendfile(2), or by reading and writing. */
 export type Via = "sendfile" | "copy";
@@ -41,7 +42,7 @@ export interface SendfileOptions {
    * Ends the transfer: the promise rejects with the signal's reason. Where bytes have left already, the connection
    * is ended with it, since the peer cannot tell where they end.
    */
-  signal?: AbortSignal;
+  signal?: WebAbortSignal;
   /** Called before the file's first byte, and again where the way changes in the middle. */
   onStart?: (start: SendfileStart) => void;
   /** Called with the bytes of the file sent so far, after each step. */

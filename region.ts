@@ -1,6 +1,7 @@
 import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
 import { notRegular } from "./errors.ts";
+import type { WebURL } from "./types.ts";
 
 /** Throws unless `offset` is a number of bytes: an integer from 0 to 2^53 - 1. */
 export function checkOffset(offset: unknown): asserts offset is number {
@@ -35,14 +36,14 @@ export function checkCount(count: unknown): asserts count is number | undefined 
  */
 export class SendfileRegion {
   /** The file. */
-  readonly path: string | URL;
+  readonly path: string | WebURL;
   /** Where the range starts, in bytes from the start of the file. */
   readonly offset: number;
   /** Bytes in the range; undefined: to the end of the file. */
   readonly count: number | undefined;
 
   /** Throws `TypeError` or `RangeError` where `offset` or `count` is no number of bytes. */
-  constructor(path: string | URL, offset = 0, count?: number) {
+  constructor(path: string | WebURL, offset = 0, count?: number) {
     if (typeof path !== "string" && !(path instanceof URL)) {
       throw new TypeError("path must be a string or a URL");
     }

@@ -5,10 +5,13 @@ import { exactFileId, type FileId, isSameFile } from "./ffi/file_id.ts";
 import { findFile, isFile } from "./ffi/find.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { SendfileRegion } from "./region.ts";
+import type { DenoFsFileLike, WebBlob, WebURL } from "./types.ts";
 
 /** The part in use of node:fs/promises' FileHandle. */
 export interface FileHandleLike {
+  /** Its descriptor. */
   readonly fd: number;
+  /** Reads at `position`. */
   read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
 }
 
@@ -16,7 +19,14 @@ export interface FileHandleLike {
  * What {@link sendfile} sends: a path, a `file:` URL, a descriptor number of node:fs, a FileHandle, a
  * `Deno.FsFile`, a `Bun.file` (or any other Blob, which is copied), a {@link SendfileRegion}.
  */
-export type SendfileFile = string | URL | number | FileHandleLike | Deno.FsFile | Blob | SendfileRegion;
+export type SendfileFile =
+  | string
+  | WebURL
+  | number
+  | FileHandleLike
+  | DenoFsFileLike
+  | WebBlob
+  | SendfileRegion;
 
 /** A file argument, opened. */
 export interface Source {
@@ -89,7 +99,7 @@ export function openSource(file: SendfileFile | SeenFile, libc: Libc | undefined
   return new FsFileSource(file, libc);
 }
 
-function isFsFile(file: object): file is Deno.FsFile {
+function isFsFile(file: object): file is DenoFsFileLike {
   return "seekSync" in file && "readSync" in file && "statSync" in file;
 }
 
@@ -201,10 +211,10 @@ class DescriptorSource implements Source {
 class FsFileSource implements Source {
   readonly start = 0;
   readonly limit = undefined;
-  readonly #file: Deno.FsFile;
+  readonly #file: DenoFsFileLike;
   readonly #found: DescriptorSource | undefined;
 
-  constructor(file: Deno.FsFile, libc: Libc | undefined) {
+  constructor(file: DenoFsFileLike, libc: Libc | undefined) {
     this.#file = file;
     const stat = file.statSync(); // throws where it was closed
     if (!stat.isFile) throw notRegular(stat.isDirectory ? "the Deno.FsFile" : undefined);
@@ -265,7 +275,7 @@ class FsFileSource implements Source {
 const SEEK_SET = 0; // Deno.SeekMode.Start
 
 /** What was found before, tried first. */
-const descriptors = new WeakMap<Deno.FsFile, number>();
+const descriptors = new WeakMap<DenoFsFileLike, number>();
 
 /** A Blob in memory, or a file of Bun's of which the range is not known. */
 class BlobSource implements Source {

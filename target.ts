@@ -3,13 +3,14 @@ import { DenoConn, isDenoConn } from "./target/deno.ts";
 import { DescriptorSocket } from "./target/descriptor.ts";
 import { isNodeSocket, NodeSocket, type NodeSocketLike } from "./target/node.ts";
 import type { Target } from "./target/target.ts";
+import type { DenoConnLike } from "./types.ts";
 
 /**
  * What {@link sendfile} sends to: a `Deno.Conn` (TCP, unix, TLS), a socket of `Bun.listen` or `Bun.connect`, a
  * node:net or node:tls Socket or the socket of a node:http request, or the number of a descriptor that is a
  * non-blocking stream socket.
  */
-export type SendfileSocket = Deno.Conn | BunSocketLike | NodeSocketLike | number;
+export type SendfileSocket = DenoConnLike | BunSocketLike | NodeSocketLike | number;
 
 /** One for each socket: it remembers the descriptor that was found. */
 const targets = new WeakMap<object, Target>();

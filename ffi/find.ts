@@ -10,11 +10,11 @@ export interface Connection {
 /** The connection between two ends as runtimes name them; undefined where an end has no IP address. */
 export function parseConnection(
   libc: Libc,
-  local: { hostname: string; port: number },
-  remote: { hostname: string; port: number },
+  local: { hostname?: string; port?: number },
+  remote: { hostname?: string; port?: number },
 ): Connection | undefined {
-  const here = libc.parseEndpoint(local.hostname, local.port);
-  const there = libc.parseEndpoint(remote.hostname, remote.port);
+  const here = libc.parseEndpoint(local.hostname ?? "", local.port ?? 0);
+  const there = libc.parseEndpoint(remote.hostname ?? "", remote.port ?? 0);
   return here && there && { local: here, remote: there };
 }
 

@@ -7,13 +7,16 @@
  */
 
 import { SendfileNotAvailableError } from "../errors.ts";
+import type { WebAbortSignal } from "../types.ts";
 import { libc } from "./load.ts";
 import { poller } from "./poller.ts";
+
+export type { AbortSignalLike, WebAbortSignal } from "../types.ts";
 
 /** Options of {@link writable} and {@link readable}. */
 export interface WaitOptions {
   /** Ends the wait: the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: WebAbortSignal;
 }
 
 function wait(fd: number, direction: "readable" | "writable", { signal }: WaitOptions): Promise<void> {

@@ -13,6 +13,7 @@ import {
   putTextFields,
   valueOf,
 } from "./headers.ts";
+import type { HeaderFields } from "../types.ts";
 import { multipart } from "./multipart.ts";
 import type { Rules } from "./options.ts";
 import { acceptedEncodings, type Encoding } from "./precompressed.ts";
@@ -257,9 +258,8 @@ function callersFields(
 }
 
 /** `Headers` would join several of one name. */
-function pairsOf(init: HeadersInit): [string, string][] {
-  if (Array.isArray(init)) return init.map(([name, value]) => [name, value]);
-  return init instanceof Headers ? [...init] : Object.entries(init as Record<string, string>);
+function pairsOf(fields: HeaderFields): readonly (readonly [string, string])[] {
+  return Symbol.iterator in fields ? [...fields] : Object.entries(fields);
 }
 
 /** The ranges to send; undefined: the whole. Only GET has them (RFC 9110, 14.2). */

@@ -2,12 +2,17 @@ import type { OpenFile } from "./file.ts";
 
 /** What `Deno.stat` gives for a file, as far as it is used. */
 export interface StdFileInfo {
+  /** A directory is 404. */
   readonly isDirectory: boolean;
+  /** Bytes. */
   readonly size: number;
   /** The last modification; null: unknown, so that there is no Last-Modified. */
   readonly mtime: Date | null;
+  /** The last change of anything about it. */
   readonly ctime?: Date | null;
+  /** The device's number. */
   readonly dev?: number;
+  /** The file's number on it. */
   readonly ino?: number | null;
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { fromFileUrl } from "@std/path";
+import type { WebRequest, WebResponse, WebURL } from "../types.ts";
 import { answerPath, type Asked } from "./answer.ts";
 import { answerDirectory } from "./directory.ts";
 import { printable } from "./printable.ts";
@@ -13,15 +14,25 @@ import type { StdFileInfo } from "./file_info.ts";
 import {
   directoryRulesOf,
   type FileInfo,
+  type FileOptions,
   rulesOf,
   type ServeDirectoryOptions,
-  type ServeFileOptions as FileOptions,
 } from "./options.ts";
 import { parseTarget } from "./paths.ts";
 import { toResponse } from "./response.ts";
 
 export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./with_sendfile.ts";
-export type { FileInfo, ServeDirectoryOptions, StdFileInfo };
+export type { FileInfo, FileOptions, ServeDirectoryOptions, StdFileInfo };
+export type { Via } from "../options.ts";
+export type {
+  HeaderFields,
+  RequestLike,
+  ResponseLike,
+  URLLike,
+  WebRequest,
+  WebResponse,
+  WebURL,
+} from "../types.ts";
 
 /** The same object each time: what options come to is remembered by it. */
 const NONE = {};
@@ -29,7 +40,7 @@ const NONE = {};
 /** Options of @std/http's file server that have nothing to choose here: they are checked, and not used. */
 export interface StdOptions {
   /** The ETag is no hash: it is strong, of size and time of modification. @default none */
-  etagAlgorithm?: AlgorithmIdentifier;
+  etagAlgorithm?: string | { readonly name: string };
   /** Every file has an ETag of its own. @default none */
   etagDefault?: string | Promise<string | undefined>;
 }
@@ -53,7 +64,7 @@ export interface ServeDirOptions extends ServeDirectoryOptions, StdOptions {
   /**
    * Answers what is not there: a path that leads to nothing, a method that files do not have. @default 404, 405
    */
-  fallthrough?: (request: Request) => Response | Promise<Response>;
+  fallthrough?: (request: WebRequest) => WebResponse | Promise<WebResponse>;
 }
 
 /**
@@ -76,10 +87,10 @@ export interface ServeDirOptions extends ServeDirectoryOptions, StdOptions {
  */
 // deno-lint-ignore require-await -- async makes rejections of what bad options throw
 export async function serveFile(
-  request: Request,
-  path: string | URL,
+  request: WebRequest,
+  path: string | WebURL,
   options: ServeFileOptions = NONE,
-): Promise<Response> {
+): Promise<WebResponse> {
   const rules = rulesOf(options);
   const asked = askedOf(request);
   const name = typeof path === "string" ? path : fromFileUrl(path);
@@ -108,7 +119,7 @@ export async function serveFile(
  * );
  * ```
  */
-export async function serveDir(request: Request, options: ServeDirOptions = NONE): Promise<Response> {
+export async function serveDir(request: WebRequest, options: ServeDirOptions = NONE): Promise<WebResponse> {
   const rules = directoryRulesOf(options);
   const { fsRoot = ".", quiet = false, fallthrough } = options;
   const asked = askedOf(request);
@@ -122,12 +133,12 @@ export async function serveDir(request: Request, options: ServeDirOptions = NONE
   return response;
 }
 
-function askedOf({ method, headers }: Request): Asked {
+function askedOf({ method, headers }: WebRequest): Asked {
   return { method, field: (name) => headers.get(name) };
 }
 
 /** The line of @std/http's file server. */
-function requestLine({ method, url }: Request, status: number, problem: string | undefined): string {
+function requestLine({ method, url }: WebRequest, status: number, problem: string | undefined): string {
   const time = new Date().toISOString();
   const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, "").replace(/#.*/, "");
   const line = `[${time.slice(0, 10)} ${time.slice(11, 19)}] [${method}] ${printable(path)} ${status}`;

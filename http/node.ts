@@ -8,6 +8,7 @@
 import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { WebURL } from "../types.ts";
 import { type Answer, answerPath, type Asked, type Preset } from "./answer.ts";
 import { cutOff, deliver, inTurn } from "./deliver.ts";
 import { answerDirectory } from "./directory.ts";
@@ -23,12 +24,22 @@ import {
   type ServeStaticOptions,
   staticRulesOf,
 } from "./node_options.ts";
-import type { FileInfo } from "./options.ts";
+import type { FileInfo, FileOptions, ServeDirectoryOptions } from "./options.ts";
 import { parseTarget } from "./paths.ts";
 import type { Sent } from "./transmit.ts";
 
 export { HttpError };
-export type { Dotfiles, FileInfo, HeaderObject, SendFileOptions, Sent, ServeStaticOptions };
+export type {
+  Dotfiles,
+  FileInfo,
+  FileOptions,
+  HeaderObject,
+  SendFileOptions,
+  Sent,
+  ServeDirectoryOptions,
+  ServeStaticOptions,
+};
+export type { HeaderFields, URLLike, WebURL } from "../types.ts";
 
 /** The same object each time: what options come to is remembered by it. */
 const NONE = {};
@@ -62,7 +73,7 @@ const NONE = {};
 export async function sendFile(
   request: IncomingMessage,
   response: ServerResponse,
-  path: string | URL,
+  path: string | WebURL,
   options: SendFileOptions = NONE,
 ): Promise<Sent> {
   const rules = sendRulesOf(options ?? NONE);

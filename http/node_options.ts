@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Stats } from "node:fs";
+import type { HeaderFields } from "../types.ts";
 import {
   BOOLEAN,
   checkOptions,
@@ -18,11 +19,11 @@ import {
   addDirectory,
   type DirectoryRules,
   type FileInfo,
+  type FileOptions,
   fileRulesOf,
   maxAgeField,
   type Rules,
   type ServeDirectoryOptions,
-  type ServeFileOptions,
   SHARED_DIRECTORY_TYPES,
   SHARED_TYPES,
 } from "./options.ts";
@@ -35,7 +36,7 @@ export type Dotfiles = "allow" | "deny" | "ignore";
 export type HeaderObject = Readonly<Record<string, string | readonly string[]>>;
 
 /** Options of {@link sendFile}: those of Express's `res.sendFile`, by their names and in their units, and more. */
-export interface SendFileOptions extends Pick<ServeFileOptions, "immutable" | "precompressed" | "rateLimit"> {
+export interface SendFileOptions extends Pick<FileOptions, "immutable" | "precompressed" | "rateLimit"> {
   /**
    * How long caches may keep the file, in MILLISECONDS, or as a text with its unit: "1d", "2 hours". `./http` takes
    * seconds. A year at most. @default 0
@@ -60,14 +61,14 @@ export interface SendFileOptions extends Pick<ServeFileOptions, "immutable" | "p
   headers?:
     | readonly string[]
     | HeaderObject
-    | ((path: string, stat: FileInfo) => HeadersInit);
+    | ((path: string, stat: FileInfo) => HeaderFields);
 }
 
 /** Options of {@link serveStatic}: those of `serve-static`, by their names and in their units, and more. */
 export interface ServeStaticOptions
   extends
     Omit<SendFileOptions, "root">,
-    Omit<ServeDirectoryOptions, keyof ServeFileOptions | "index" | "extensions"> {
+    Omit<ServeDirectoryOptions, keyof FileOptions | "index" | "extensions"> {
   /**
    * Call `next()` for what is not there: a path that leads to nothing, a method that files do not have. Otherwise
    * `next(error)` gets what is wrong, with `error.status`; where there is no `next` the client does. @default true

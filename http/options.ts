@@ -1,3 +1,4 @@
+import type { HeaderFields } from "../types.ts";
 import {
   BOOLEAN,
   checkOptions,
@@ -23,7 +24,7 @@ export interface FileInfo {
 }
 
 /** Options of a response with a file: of `serveFile`, `sendFile`, and of all that serves a directory. */
-export interface ServeFileOptions {
+export interface FileOptions {
   /** The `Cache-Control` field, as it is; instead of `maxAge` and `immutable`. @default none */
   cacheControl?: string;
   /** Seconds for which caches may keep the file: `Cache-Control: public, max-age=N`. @default none */
@@ -48,13 +49,13 @@ export interface ServeFileOptions {
    * URL, an index file's or `extensions`' name included; with `precompressed` the path is that of the file and
    * `stat` that of the sibling that is sent. @default none
    */
-  headers?: readonly string[] | ((path: string, stat: FileInfo) => HeadersInit);
+  headers?: readonly string[] | ((path: string, stat: FileInfo) => HeaderFields);
   /** Bytes of body per second and response. @default no limit */
   rateLimit?: number;
 }
 
 /** Options of all that serves a directory. */
-export interface ServeDirectoryOptions extends ServeFileOptions {
+export interface ServeDirectoryOptions extends FileOptions {
   /** A path at the start of the URL that does not belong to the file's: `"static"`. @default "" */
   urlRoot?: string;
   /** Show what a directory holds: HTML, or JSON to who asks for it. @default false */
@@ -90,7 +91,7 @@ export interface Rules {
   readonly encodings: readonly Encoding[];
   /** Fields of every response. */
   readonly fields: FieldList;
-  readonly headers: ((path: string, stat: FileInfo) => HeadersInit) | undefined;
+  readonly headers: ((path: string, stat: FileInfo) => HeaderFields) | undefined;
   readonly rateLimit: number | undefined;
   /** Whether files have an ETag. */
   readonly etag: boolean;
@@ -115,7 +116,7 @@ export interface DirectoryRules extends Rules {
   readonly spa: readonly string[] | undefined;
 }
 
-/** The options of {@link ServeFileOptions}, but those that ./node has in other units. */
+/** The options of {@link FileOptions}, but those that ./node has in other units. */
 export const SHARED_TYPES: OptionTypes = {
   immutable: BOOLEAN,
   precompressed: either(BOOLEAN, STRINGS),
@@ -164,11 +165,11 @@ const DIRECTORY_TYPES: OptionTypes = {
   fallthrough: FUNCTION,
 };
 
-const fileRules = new WeakMap<ServeFileOptions, Rules>();
+const fileRules = new WeakMap<FileOptions, Rules>();
 const directoryRules = new WeakMap<ServeDirectoryOptions, DirectoryRules>();
 
 /** Checks options and brings them into their form; throws `TypeError` or `RangeError`. Once for each object. */
-export function rulesOf(options: ServeFileOptions): Rules {
+export function rulesOf(options: FileOptions): Rules {
   let rules = options && fileRules.get(options);
   if (!rules) {
     checkOptions(options, SERVE_FILE_TYPES);
@@ -189,7 +190,7 @@ export function directoryRulesOf(options: ServeDirectoryOptions): DirectoryRules
 
 /** The rules for a file of options that have been checked, but for `Cache-Control`. */
 export function fileRulesOf(
-  { headers, rateLimit, precompressed }: Pick<ServeFileOptions, "headers" | "rateLimit" | "precompressed">,
+  { headers, rateLimit, precompressed }: Pick<FileOptions, "headers" | "rateLimit" | "precompressed">,
   cacheControl: string | undefined,
 ): Rules {
   if (rateLimit !== undefined && !(rateLimit > 0 && Number.isFinite(rateLimit))) {
@@ -236,7 +237,7 @@ const CORS: FieldList = [
   ["Access-Control-Expose-Headers", "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag"],
 ];
 
-function cacheControlOf({ cacheControl, maxAge, immutable }: ServeFileOptions): string | undefined {
+function cacheControlOf({ cacheControl, maxAge, immutable }: FileOptions): string | undefined {
   if (cacheControl !== undefined) {
     if (maxAge !== undefined || immutable) {
       throw new TypeError("cacheControl stands alone, without maxAge and immutable");
@@ -258,7 +259,7 @@ export function maxAgeField(seconds: number, immutable: boolean): string {
   return `public, max-age=${seconds}${immutable ? ", immutable" : ""}`;
 }
 
-function encodingsOf(precompressed: ServeFileOptions["precompressed"] = false): readonly Encoding[] {
+function encodingsOf(precompressed: FileOptions["precompressed"] = false): readonly Encoding[] {
   if (precompressed === true) return ENCODINGS;
   if (precompressed === false) return [];
   return precompressed.map((name) => {

@@ -10,6 +10,7 @@ import { countOf, optionsOf } from "./parts.ts";
 
 /** What came of a response. */
 export interface Sent {
+  /** The status that was sent. */
   readonly status: number;
   /** Bytes of the body that were handed to the system, without what frames its parts. */
   readonly bytes: number;

@@ -8,6 +8,7 @@ import { whyBunCopies } from "./bun_way.ts";
 import { RecentMap } from "./recent_map.ts";
 import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
 import { isTls, remoteAddrOf } from "./server_info.ts";
+import type { WebRequest, WebResponse } from "../types.ts";
 import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./takeover.ts";
 
 export type { BodyWay };
@@ -22,11 +23,11 @@ export interface WithSendfileOptions {
    */
   threshold?: number;
   /** Told which way each body goes that is a file's still, and why not by sendfile(2). */
-  onBody?: (way: BodyWay, request: Request) => void;
+  onBody?: (way: BodyWay, request: WebRequest) => void;
 }
 
 /** A handler of `Deno.serve`, as much of it as is needed. `Info`: what the server tells of a request beside it. */
-export type Handler<Info> = (request: Request, info: Info) => Response | Promise<Response>;
+export type Handler<Info> = (request: WebRequest, info: Info) => WebResponse | Promise<WebResponse>;
 
 const THRESHOLD = 2 * 1024 * 1024;
 

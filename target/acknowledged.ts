@@ -14,8 +14,8 @@ export function acknowledgedBy(target: Target): number | undefined {
 
 /** An end of a connection as runtimes name it. */
 interface End {
-  readonly hostname: string;
-  readonly port: number;
+  readonly hostname?: string;
+  readonly port?: number;
 }
 
 /**

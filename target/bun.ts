@@ -5,11 +5,17 @@ import type { Descriptor, Target } from "./target.ts";
 
 /** The part in use of what `Bun.listen` and `Bun.connect` give. */
 export interface BunSocketLike {
+  /** Its descriptor; below 0 once it is closed. */
   readonly fd: number;
+  /** 1: open. */
   readonly readyState: number;
+  /** Writes some of the bytes; below 0 where the connection is lost. */
   write(bytes: Uint8Array): number;
+  /** Ends the sending direction. */
   shutdown(): void;
+  /** The cipher of a TLS socket. */
   getCipher?(): unknown;
+  /** Puts other handlers in place. */
   reload(handlers: unknown): void;
 }
 

@@ -2,10 +2,11 @@ import { socketClosed } from "../errors.ts";
 import { findConnection, isConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { ConnectionView } from "./acknowledged.ts";
+import type { DenoConnLike } from "../types.ts";
 import type { Descriptor, Target } from "./target.ts";
 
 /** Whether `socket` is a `Deno.Conn`, by its shape: other runtimes have no class to compare with. */
-export function isDenoConn(socket: object): socket is Deno.Conn {
+export function isDenoConn(socket: object): socket is DenoConnLike {
   return "localAddr" in socket && "remoteAddr" in socket && "read" in socket && "closeWrite" in socket;
 }
 
@@ -22,14 +23,14 @@ export function internalDescriptor(conn: object): number | undefined {
 
 /** `Deno.Conn`: TCP natively, TLS and unix sockets by the runtime. */
 export class DenoConn implements Target, Descriptor {
-  readonly #conn: Deno.Conn;
+  readonly #conn: DenoConnLike;
   readonly owned = false;
   fd = -1;
   #libc: Libc | undefined;
   #cookie = 0n;
   #view: ConnectionView | undefined;
 
-  constructor(conn: Deno.Conn) {
+  constructor(conn: DenoConnLike) {
     this.#conn = conn;
   }
 
@@ -77,7 +78,7 @@ export class DenoConn implements Target, Descriptor {
 
   #setNoDelay(on: boolean): boolean {
     try {
-      (this.#conn as Deno.TcpConn).setNoDelay(on);
+      this.#conn.setNoDelay!(on);
       return true;
     } catch (error) {
       if ((error as Error).name === "BadResource") return false;

@@ -7,31 +7,50 @@ import { ConnectionView } from "./acknowledged.ts";
 import { untilTaken } from "./bun_http.ts";
 import type { Descriptor, Target } from "./target.ts";
 
-type WriteCallback = (error?: Error | null) => void;
+/** What the stream is told of a write: nothing, or what went wrong. */
+export type NodeWriteCallback = (error?: Error | null) => void;
 
 /** The part in use of node:net's Socket. Deno, Bun and Node.js each have their own. */
 export interface NodeSocketLike {
+  /** Whether it waits for its connection. */
   readonly connecting: boolean;
+  /** Whether it was closed. */
   readonly destroyed: boolean;
+  /** Whether its sending direction is open. */
   readonly writable: boolean;
+  /** Bytes that it buffers. */
   readonly writableLength: number;
+  /** How often `cork` was called without `uncork`. */
   readonly writableCorked?: number;
+  /** The state of the stream: how many writes have not called back. */
   readonly _writableState?: { readonly pendingcb?: number };
+  /** Whether it is TLS. */
   readonly encrypted?: boolean;
+  /** This end's IP address. */
   readonly localAddress?: string;
+  /** This end's port. */
   readonly localPort?: number;
+  /** The peer's IP address. */
   readonly remoteAddress?: string;
+  /** The peer's port. */
   readonly remotePort?: number;
+  /** The runtime's own socket: it leads to the descriptor. */
   readonly _handle?: { fd?: number; fdForIpc?(): number } | null;
   /** The response that node:http has under way on the socket. */
   readonly _httpMessage?: { readonly writableLength: number } | null;
-  write(bytes: Uint8Array, callback: WriteCallback): boolean;
+  /** Writes, behind what was written before. */
+  write(bytes: Uint8Array, callback: NodeWriteCallback): boolean;
+  /** Closes it. */
   destroy(): unknown;
+  /** Adds a listener for one event. */
   once(event: string, listener: () => void): unknown;
+  /** Takes a listener off. */
   removeListener(event: string, listener: () => void): unknown;
   /** Restarts the idle timer of setTimeout. */
   _unrefTimer?(): void;
-  _write(chunk: Uint8Array, encoding: string, callback: WriteCallback): void;
+  /** The stream's own write, past its buffer. */
+  _write(chunk: Uint8Array, encoding: string, callback: NodeWriteCallback): void;
+  /** The same for several chunks. */
   _writev?: unknown;
 }
 
@@ -136,7 +155,7 @@ export class NodeSocket implements Target {
     return new Promise((resolve, reject) => {
       // With _writev the stream would hand over several chunks at once, and the turn among them.
       shadow(socket, "_writev", null);
-      shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: WriteCallback) => {
+      shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: NodeWriteCallback) => {
         if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
         begun = true;
         // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
