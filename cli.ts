@@ -5,7 +5,7 @@
  * @module
  */
 
-import { resolve } from "@std/path";
+import { resolve } from "node:path";
 import * as fs from "node:fs";
 import { networkInterfaces } from "node:os";
 import process from "node:process";

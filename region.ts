@@ -1,5 +1,5 @@
-import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
+import { fileURLToPath } from "node:url";
 import { notRegular } from "./errors.ts";
 import type { WebURL } from "./types.ts";
 
@@ -58,7 +58,7 @@ export class SendfileRegion {
   get length(): number {
     const stat = fs.statSync(this.path);
     if (stat.isDirectory()) {
-      throw notRegular(typeof this.path === "string" ? this.path : fromFileUrl(this.path));
+      throw notRegular(typeof this.path === "string" ? this.path : fileURLToPath(this.path));
     }
     const rest = Math.max(0, stat.size - this.offset);
     return Math.min(rest, this.count ?? rest);

@@ -1,5 +1,5 @@
-import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
+import { fileURLToPath } from "node:url";
 import { NOT_REGULAR, notRegular, SendfileError } from "./errors.ts";
 import { exactFileId, type FileId, isSameFile } from "./ffi/file_id.ts";
 import { findFile, isFile } from "./ffi/find.ts";
@@ -108,7 +108,7 @@ function isFileHandle(file: object): file is FileHandleLike {
 }
 
 function openPath(path: string | URL, libc: Libc | undefined, offset = 0, count?: number): Source {
-  const name = typeof path === "string" ? path : fromFileUrl(path);
+  const name = typeof path === "string" ? path : fileURLToPath(path);
   // O_NONBLOCK: the open of a FIFO would wait for a writer. It means nothing to a regular file.
   const fd = fs.openSync(name, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
   try {

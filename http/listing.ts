@@ -1,4 +1,4 @@
-import { join } from "@std/path";
+import { join } from "node:path";
 import * as fs from "node:fs";
 import { isDeno } from "../runtime.ts";
 import { quality } from "./accept.ts";

@@ -1,4 +1,4 @@
-import { resolve } from "@std/path";
+import { resolve } from "node:path";
 import * as fs from "node:fs";
 import { RecentMap } from "./recent_map.ts";
 

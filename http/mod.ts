@@ -5,7 +5,7 @@
  * @module
  */
 
-import { fromFileUrl } from "@std/path";
+import { fileURLToPath } from "node:url";
 import type { WebRequest, WebResponse, WebURL } from "../types.ts";
 import { answerPath, type Asked } from "./answer.ts";
 import { answerDirectory } from "./directory.ts";
@@ -93,7 +93,7 @@ export async function serveFile(
 ): Promise<WebResponse> {
   const rules = rulesOf(options);
   const asked = askedOf(request);
-  const name = typeof path === "string" ? path : fromFileUrl(path);
+  const name = typeof path === "string" ? path : fileURLToPath(path);
   return toResponse(answerPath(asked, rules, name, options.fileInfo), asked, rules);
 }
 

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { fromFileUrl } from "@std/path";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { fileURLToPath } from "node:url";
 import type { WebURL } from "../types.ts";
 import { type Answer, answerPath, type Asked, type Preset } from "./answer.ts";
 import { cutOff, deliver, inTurn } from "./deliver.ts";
@@ -78,7 +78,7 @@ export async function sendFile(
 ): Promise<Sent> {
   const rules = sendRulesOf(options ?? NONE);
   if (response.headersSent) throw new TypeError("the head of the response has been sent already");
-  const name = typeof path === "string" ? path : fromFileUrl(path);
+  const name = typeof path === "string" ? path : fileURLToPath(path);
   const turn = inTurn(request, response);
   if (turn) await turn;
   const asked = askedOf(request, response);

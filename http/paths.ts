@@ -1,4 +1,4 @@
-import { join, resolve, SEPARATOR } from "@std/path";
+import { join, resolve, sep } from "node:path";
 import * as fs from "node:fs";
 import process from "node:process";
 import { libc } from "../ffi/load.ts";
@@ -130,7 +130,7 @@ function isInside(real: string, root: string): boolean {
 }
 
 function isBelow(path: string, root: string): boolean {
-  return path === root || path.startsWith(root.endsWith(SEPARATOR) ? root : root + SEPARATOR);
+  return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
 /** An application may make roots of its users' names. */

@@ -1,6 +1,6 @@
-// @ts-types="@types/mime-types"
+// @ts-types="npm:@types/mime-types@^3.0.1"
 import mime from "mime-types";
-import { extname } from "@std/path";
+import { extname } from "node:path";
 import * as fs from "node:fs";
 import type { OpenFile } from "./file.ts";
 import { RecentMap } from "./recent_map.ts";

@@ -37,7 +37,7 @@ export const BOUNDARY: readonly Mutation[] = [
   {
     name: "a root's name may go on",
     file: "http/paths.ts",
-    search: "root.endsWith(SEPARATOR) ? root : root + SEPARATOR",
+    search: "root.endsWith(sep) ? root : root + sep",
     replace: "root",
     why: "A directory beside the root whose name begins with the root's would be public.",
     tests: selection("boundary.test.ts", "leads out of the root"),
