@@ -3,28 +3,32 @@
  * types of Deno, Bun, Node.js or a browser.
  *
  * A `Web…` type is the global class of that name where the program has one, so that its values go in and out without a
- * cast, and otherwise the part in use. The others have the part in use only: Deno's classes are global nowhere else.
+ * cast, and otherwise the part in use. It is what the class constructs: Bun's
+ * type of `Response` has no prototype of its own, and that of all functions is `any`. The others have the part in use only: Deno's classes are global nowhere else.
  *
  * @module
  */
 
-/** The web's `AbortSignal`. */
+/** The web's `AbortSignal`. By its prototype: nothing is constructed with `new AbortSignal`, as Deno's type says. */
 export type WebAbortSignal = typeof globalThis extends { AbortSignal: { prototype: infer Signal } } ? Signal
   : AbortSignalLike;
 
 /** The web's `Blob`, and so what `Bun.file` gives. */
-export type WebBlob = typeof globalThis extends { Blob: { prototype: infer Blob } } ? Blob : BlobLike;
+export type WebBlob = typeof globalThis extends { Blob: new (...of: never[]) => infer Blob } ? Blob
+  : BlobLike;
 
 /** The web's `Request`. */
-export type WebRequest = typeof globalThis extends { Request: { prototype: infer Request } } ? Request
+export type WebRequest = typeof globalThis extends { Request: new (...of: never[]) => infer Request }
+  ? Request
   : RequestLike;
 
 /** The web's `Response`. */
-export type WebResponse = typeof globalThis extends { Response: { prototype: infer Response } } ? Response
+export type WebResponse = typeof globalThis extends { Response: new (...of: never[]) => infer Response }
+  ? Response
   : ResponseLike;
 
 /** The web's `URL`. */
-export type WebURL = typeof globalThis extends { URL: { prototype: infer URL } } ? URL : URLLike;
+export type WebURL = typeof globalThis extends { URL: new (...of: never[]) => infer URL } ? URL : URLLike;
 
 /** What programs without the web's types see of an `AbortSignal`. */
 export interface AbortSignalLike {

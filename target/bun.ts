@@ -5,8 +5,8 @@ import type { Descriptor, Target } from "./target.ts";
 
 /** The part in use of what `Bun.listen` and `Bun.connect` give. */
 export interface BunSocketLike {
-  /** Its descriptor; below 0 once it is closed. */
-  readonly fd: number;
+  /** Its descriptor; below 0 once it is closed. Bun's types do not tell of it. */
+  readonly fd?: number;
   /** 1: open. */
   readonly readyState: number;
   /** Writes some of the bytes; below 0 where the connection is lost. */
@@ -19,7 +19,12 @@ export interface BunSocketLike {
   reload(handlers: unknown): void;
 }
 
-export function isBunSocket(socket: object): socket is BunSocketLike {
+/** As they are: every socket has the property. */
+interface BunSocketWithFd extends BunSocketLike {
+  readonly fd: number;
+}
+
+export function isBunSocket(socket: object): socket is BunSocketWithFd {
   return "readyState" in socket && "fd" in socket && "reload" in socket && "shutdown" in socket;
 }
 
@@ -27,13 +32,13 @@ const OPEN = 1;
 
 /** `Bun.listen` and `Bun.connect` sockets: TCP and unix natively, TLS by the runtime. They buffer no writes. */
 export class BunSocket implements Target, Descriptor {
-  readonly #socket: BunSocketLike;
+  readonly #socket: BunSocketWithFd;
   /** Asked once: a socket under upgradeTLS is another object, and the one it was made of is closed. */
   readonly #isTls: boolean;
   readonly owned = false;
   fd = -1;
 
-  constructor(socket: BunSocketLike) {
+  constructor(socket: BunSocketWithFd) {
     this.#socket = socket;
     // What upgradeTLS gives as the raw socket calls itself TCP, but has a cipher.
     this.#isTls = String(Object.prototype.toString.call(socket)).includes("TLS") ||
