@@ -22,14 +22,16 @@ export function inOrder(socket: SendfileSocket, quiet: boolean, start: () => Sen
   const before = last.get(socket);
   if (before) return enter(socket, before.then(start, start));
   if (!quiet) {
-    const { promise, resolve, reject } = Promise.withResolvers<number>();
-    enter(socket, promise);
+    let settle!: (sent: Sent) => void;
+    // Node.js 20 has no Promise.withResolvers.
+    const running = new Promise<number>((resolve) => settle = resolve);
+    enter(socket, running);
     try {
-      resolve(start());
+      settle(start());
     } catch (error) {
-      reject(error);
+      settle(Promise.reject(error));
     }
-    return promise;
+    return running;
   }
   const running = start();
   return typeof running === "number" ? running : enter(socket, running);
