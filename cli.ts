@@ -9,10 +9,12 @@ import { resolve } from "node:path";
 import * as fs from "node:fs";
 import { networkInterfaces } from "node:os";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { type Command, Failure, HELP, parseCommand } from "./cli/command.ts";
 import { siteOf } from "./cli/site.ts";
 import { commandLine, isWorker, startWorker, work, Workers } from "./cli/workers.ts";
 import { whyNotSendfile } from "./mod.ts";
+import { isBun, isDeno } from "./runtime.ts";
 import { FileServer } from "./server/server.ts";
 import { VERSION } from "./version.ts";
 
@@ -47,6 +49,9 @@ function listen(server: FileServer, host: string, port: number, shared = false):
 }
 
 async function serve(command: Command): Promise<void> {
+  if (!isDeno && !isBun) {
+    throw new Failure("the static server needs Deno or Bun; Node.js has serveStatic of ./node", 1);
+  }
   const { host, workers } = command;
   const root = rootOf(command.directory);
   const server = createServer(root, command);
@@ -113,8 +118,18 @@ function endWith({ message, code }: Failure): never {
   process.exit(code);
 }
 
-/** Runs the command line. */
-async function main(args: string[]): Promise<void> {
+/**
+ * Runs the command line, as this module does where it is the program itself: for a program that imports it, as one that
+ * is compiled does. The process ends with the server, and with code 1 or 2 where something is wrong, which is printed.
+ *
+ * @example A program of one's own: `bun build --compile`, `deno compile`
+ * ```ts no-eval
+ * import { main } from "@zerocopy/sendfile/cli";
+ *
+ * await main(["--port=8080", "public"]);
+ * ```
+ */
+export async function main(args: string[] = commandLine): Promise<void> {
   try {
     const command = parseCommand(args);
     if (command.help) console.log(HELP);
@@ -126,4 +141,11 @@ async function main(args: string[]): Promise<void> {
   }
 }
 
-if (import.meta.main) await main(commandLine);
+/** Node.js tells it from 24.2 on; before, the program's path does. */
+function isProgram(): boolean {
+  if (import.meta.main !== undefined) return import.meta.main;
+  const path = process.argv[1];
+  return path !== undefined && fs.realpathSync(path) === fileURLToPath(import.meta.url);
+}
+
+if (isProgram()) await main();

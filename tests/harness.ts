@@ -4,7 +4,7 @@ import process from "node:process";
 export const isBun = "Bun" in globalThis;
 export const runtime: "deno" | "bun" = isBun ? "bun" : "deno";
 
-/** Milliseconds after which a test has hung. */
+/** Milliseconds after which a test has hung, where it says no other time. */
 const TIMEOUT = 60_000;
 
 interface BunTest {
@@ -19,29 +19,31 @@ export interface TestOptions {
   skip?: string;
   /** The one runtime that has what it tests; on the other it does not exist. */
   only?: typeof runtime;
+  /** Milliseconds after which it has hung. */
+  timeout?: number;
 }
 
 /** Registers a test. */
 export function test(
   name: string,
   body: () => void | Promise<void>,
-  { skip, only = runtime }: TestOptions = {},
+  { skip, only = runtime, timeout = TIMEOUT }: TestOptions = {},
 ): void {
   if (only !== runtime) return;
   const shown = skip ? `${name} [skipped: ${skip}]` : name;
   if (!isBun) {
     // Descriptors and operations are counted by the tests themselves, in the same way on both runtimes.
-    Deno.test({ name: shown, ignore: skip !== undefined, fn: () => within(body) });
+    Deno.test({ name: shown, ignore: skip !== undefined, fn: () => within(body, timeout) });
     return;
   }
   const { test } = process.getBuiltinModule("bun:test") as unknown as BunTest;
   if (skip) test.skip(shown, () => {});
-  else test(shown, body as () => unknown, TIMEOUT);
+  else test(shown, body as () => unknown, timeout);
 }
 
-async function within(body: () => void | Promise<void>): Promise<void> {
+async function within(body: () => void | Promise<void>, timeout: number): Promise<void> {
   const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`still running after ${TIMEOUT} ms`)), TIMEOUT);
+  const timer = setTimeout(() => reject(new Error(`still running after ${timeout} ms`)), timeout);
   try {
     await Promise.race([body(), promise]);
   } finally {

@@ -11,11 +11,16 @@ import { test } from "./harness.ts";
 import { compile, declarations, install, RESOLUTIONS } from "./package/consumer.ts";
 import { run, runWell } from "./package/process.ts";
 import { denoEnv, directoryFor, MANIFEST, publicRegistry, published, ROOT } from "./package/published.ts";
+import { VERSION } from "../version.ts";
 import { missing, Server } from "./site.ts";
 
-const only = "deno";
+/** Any of them may be the first, which publishes, packs and installs for the others. */
+const options = { only: "deno", timeout: 240_000 } as const;
 const deno = process.execPath;
 const CLI = `jsr:${MANIFEST.name}/cli`;
+
+/** In a project of npm's. */
+const INSTALLED_CLI = join("node_modules", MANIFEST.name, "cli.js");
 
 const noNode = missing("node") ?? missing("npm");
 
@@ -30,6 +35,13 @@ function assertRan(stdout: string, via: "sendfile" | "copy", off?: string): void
   });
   assertEquals(native > 0, via === "sendfile");
 }
+
+test("package: deno.json and package.json agree, and the program's name is not that of a stranger's package", () => {
+  const { name, version, exports, bin } = JSON.parse(fs.readFileSync(join(ROOT, "package.json"), "utf8"));
+  assertEquals([name, version, exports], [MANIFEST.name, MANIFEST.version, MANIFEST.exports]);
+  assertEquals(VERSION, version);
+  assertEquals(bin, { "zerocopy-sendfile": MANIFEST.exports["./cli"] }); // `sendfile` on npm is another one's
+});
 
 test(
   "package: deno publish warns of nothing, and publishes no test, stand-in, benchmark or key",
@@ -52,7 +64,7 @@ test(
       assert(!text.includes("PRIVATE KEY"), `${path} holds a key`);
     }
   },
-  { only },
+  options,
 );
 
 test(
@@ -66,14 +78,14 @@ test(
       }
     }
   },
-  { only },
+  options,
 );
 
 test("package: deno doc --lint has nothing to say of any export", async () => {
   const paths = Object.values(MANIFEST.exports);
   const { code, stdout, stderr } = await run([deno, "doc", "--lint", ...paths], { cwd: ROOT });
   assertEquals([code, (stdout + stderr).trim()], [0, `Checked ${paths.length} files`]);
-}, { only });
+}, options);
 
 test(
   "package: declarations name no class of Deno's and no type that only the web's library has",
@@ -95,7 +107,7 @@ test(
       await compile(project, { lib: ["es2022"], types: [], files: ["alone.ts"] }, resolution);
     }
   },
-  { only, skip: noNode },
+  { ...options, skip: noNode },
 );
 
 const NODE = { lib: ["esnext"], types: ["node"], files: ["calls.ts", "run.ts"] };
@@ -104,11 +116,11 @@ const BUN = { lib: ["esnext"], types: ["bun"], files: ["calls.ts", "calls_bun.ts
 for (const resolution of RESOLUTIONS) {
   test(`package: a program for Node.js compiles, and wrong calls do not (${resolution[1]})`, async () => {
     await compile(await install("@types/node"), NODE, resolution);
-  }, { only, skip: noNode });
+  }, { ...options, skip: noNode });
 
   test(`package: a program for Bun compiles, and wrong calls do not (${resolution[1]})`, async () => {
     await compile(await install("@types/bun"), BUN, resolution);
-  }, { only, skip: noNode });
+  }, { ...options, skip: noNode });
 }
 
 test("package: a program for Node.js copies, and its clients get the file's bytes", async () => {
@@ -116,23 +128,23 @@ test("package: a program for Node.js copies, and its clients get the file's byte
   await compile(project, { ...NODE, files: ["run.ts"] }, RESOLUTIONS[0], "out");
   const { stdout } = await runWell(["node", "out/run.js"], { cwd: project });
   assertRan(stdout, "copy", "this runtime has no FFI");
-}, { only, skip: noNode });
+}, { ...options, skip: noNode });
 
 test(
   "package: a program for Bun sends the file by sendfile, also bundled and compiled, without node_modules",
   async () => {
     const bun = findBun();
     const project = await install("@types/bun");
-    const options = { cwd: project };
-    assertRan((await runWell([bun, "run.ts"], options)).stdout, "sendfile");
-    await runWell([bun, "build", "run.ts", "--target=bun", "--outfile=bundle.js"], options);
-    await runWell([bun, "build", "--compile", "run.ts", "--outfile=program"], options);
+    const inside = { cwd: project };
+    assertRan((await runWell([bun, "run.ts"], inside)).stdout, "sendfile");
+    await runWell([bun, "build", "run.ts", "--target=bun", "--outfile=bundle.js"], inside);
+    await runWell([bun, "build", "--compile", "run.ts", "--outfile=program"], inside);
     const alone = { cwd: directoryFor("alone") };
     for (const name of ["bundle.js", "program"]) fs.cpSync(join(project, name), join(alone.cwd, name));
     assertRan((await runWell([bun, "bundle.js"], alone)).stdout, "sendfile");
     assertRan((await runWell(["./program"], alone)).stdout, "sendfile");
   },
-  { only, skip: noNode },
+  { ...options, skip: noNode },
 );
 
 test(
@@ -141,9 +153,9 @@ test(
     const registry = await publicRegistry();
     try {
       const project = directoryFor("deno");
-      const options = { cwd: project, env: denoEnv(registry) };
+      const inside = { cwd: project, env: denoEnv(registry) };
       fs.writeFileSync(join(project, "deno.json"), "{}");
-      await runWell([deno, "add", `jsr:${MANIFEST.name}`], options);
+      await runWell([deno, "add", `jsr:${MANIFEST.name}`], inside);
       const { imports } = JSON.parse(fs.readFileSync(join(project, "deno.json"), "utf8"));
       assertEquals(imports, { [MANIFEST.name]: `jsr:${MANIFEST.name}@^${MANIFEST.version}` });
       const names = ["alone.ts", "calls.ts", "calls_deno.ts", "run.ts"];
@@ -153,23 +165,22 @@ test(
           join(project, name),
         );
       }
-      await runWell([deno, "check", "--all", ...names], options);
-      assertRan((await runWell([deno, "run", "-A", "--no-check", "run.ts"], options)).stdout, "sendfile");
+      await runWell([deno, "check", "--all", ...names], inside);
+      assertRan((await runWell([deno, "run", "-A", "--no-check", "run.ts"], inside)).stdout, "sendfile");
       assertEquals(registry.missing, []);
     } finally {
       await registry.close();
     }
   },
-  { only },
+  options,
 );
 
-test("package: deno run jsr:…/cli serves a directory by sendfile", async () => {
-  const registry = await publicRegistry();
-  const project = directoryFor("site");
+/** Whether the static server that `command` starts sends the bytes of a file by sendfile. */
+async function assertServes(command: string[], env?: Record<string, string>): Promise<void> {
+  const site = directoryFor("site");
   const content = "x".repeat(100_000);
-  fs.writeFileSync(join(project, "file.txt"), content);
-  const command = [deno, "run", "-A", CLI, "--port=0", "--host=127.0.0.1", project];
-  const server = new Server({ command, env: denoEnv(registry) });
+  fs.writeFileSync(join(site, "file.txt"), content);
+  const server = new Server({ command: [...command, "--port=0", "--host=127.0.0.1", site], env });
   try {
     await server.listening();
     assertEquals(server.lines.at(2), "zero-copy: on");
@@ -178,9 +189,53 @@ test("package: deno run jsr:…/cli serves a directory by sendfile", async () =>
     await server.line(/file\.txt.*sendfile/);
   } finally {
     await server.stop();
+  }
+}
+
+test("package: deno run jsr:…/cli serves a directory by sendfile", async () => {
+  const registry = await publicRegistry();
+  try {
+    await assertServes([deno, "run", "-A", CLI], denoEnv(registry));
+  } finally {
     await registry.close();
   }
-}, { only });
+}, options);
+
+test(
+  "package: cli.js serves a directory on Bun, and so does a compiled program that calls its main",
+  async () => {
+    const bun = findBun();
+    const project = await install("@types/bun");
+    await assertServes([bun, join(project, INSTALLED_CLI)]);
+    const program = join(directoryFor("server"), "server");
+    await runWell([bun, "build", "--compile", "server.ts", `--outfile=${program}`], { cwd: project });
+    await assertServes([program]);
+  },
+  { ...options, skip: noNode },
+);
+
+test(
+  "package: on Node.js cli.js knows whether it is the program, and says that it cannot serve",
+  async () => {
+    const project = await install("@types/node");
+    const inside = { cwd: project };
+    fs.symlinkSync(INSTALLED_CLI, join(project, "bin"));
+    for (const path of [INSTALLED_CLI, "bin"]) {
+      assertEquals((await runWell(["node", path, "--version"], inside)).stdout, `${MANIFEST.version}\n`);
+    }
+    const { code, stdout, stderr } = await run(["node", INSTALLED_CLI, "."], inside);
+    const words = "error: the static server needs Deno or Bun; Node.js has serveStatic of ./node\n";
+    assertEquals([code, stdout, stderr], [1, "", words]);
+    const imported = [
+      "node",
+      "--input-type=module",
+      "-e",
+      `import "${MANIFEST.name}/cli"; console.log("imported")`,
+    ];
+    assertEquals((await runWell(imported, inside)).stdout, "imported\n");
+  },
+  { ...options, skip: noNode },
+);
 
 const noDenort = process.env.DENORT_BIN === undefined
   ? "deno compile needs denort, which no package has: DENORT_BIN says where it is"
@@ -190,13 +245,13 @@ test("package: deno compile makes a program that sends the file by sendfile", as
   const registry = await publicRegistry();
   try {
     const project = directoryFor("compiled");
-    const options = { cwd: project, env: denoEnv(registry) };
+    const inside = { cwd: project, env: denoEnv(registry) };
     fs.writeFileSync(join(project, "deno.json"), "{}");
-    await runWell([deno, "add", `jsr:${MANIFEST.name}`], options);
+    await runWell([deno, "add", `jsr:${MANIFEST.name}`], inside);
     fs.copyFileSync(join(ROOT, "tests/package/consumers/run.ts"), join(project, "run.ts"));
-    await runWell([deno, "compile", "-A", "--output=program", "run.ts"], options);
-    assertRan((await runWell(["./program"], options)).stdout, "sendfile");
+    await runWell([deno, "compile", "-A", "--output=program", "run.ts"], inside);
+    assertRan((await runWell(["./program"], inside)).stdout, "sendfile");
   } finally {
     await registry.close();
   }
-}, { only, skip: noDenort });
+}, { ...options, skip: noDenort });

@@ -10,7 +10,7 @@ export interface Output {
 }
 
 /** Milliseconds after which a program has hung and is ended. */
-const TIMEOUT = 50_000;
+const TIMEOUT = 120_000;
 
 /** Runs a program; resolves when it has ended, in whatever way. */
 export function run(
