@@ -14,6 +14,7 @@ import { type Command, Failure, HELP, parseCommand } from "./cli/command.ts";
 import { siteOf } from "./cli/site.ts";
 import { commandLine, isWorker, startWorker, work, Workers } from "./cli/workers.ts";
 import { whyNotSendfile } from "./mod.ts";
+import { adviceFor } from "./report/advice.ts";
 import { isBun, isDeno } from "./runtime.ts";
 import { FileServer } from "./server/server.ts";
 import { VERSION } from "./version.ts";
@@ -69,7 +70,7 @@ async function serve(command: Command): Promise<void> {
   }
   console.log(`Serving ${root}`);
   for (const url of urls(host, port)) console.log(url);
-  console.log(`zero-copy: ${zeroCopy()}`);
+  for (const line of zeroCopy()) console.log(line);
 }
 
 /** The first signal lets what is in flight come to its end, the second does not. */
@@ -107,9 +108,12 @@ function addresses(): string[] {
     .map(({ address }) => address);
 }
 
-function zeroCopy(): string {
+/** Whether files go by sendfile(2); and if not, what turns that on. */
+function zeroCopy(): string[] {
   const reason = whyNotSendfile();
-  return reason === undefined ? "on" : `off (${reason})`;
+  if (reason === undefined) return ["zero-copy: on"];
+  const advice = adviceFor(reason);
+  return [`zero-copy: off (${reason})`, ...(advice === undefined ? [] : [`to turn it on: ${advice}`])];
 }
 
 /** Prints the reason and ends the process. */
@@ -131,6 +135,10 @@ function endWith({ message, code }: Failure): never {
  */
 export async function main(args: string[] = commandLine): Promise<void> {
   try {
+    if (args[0] === "doctor") {
+      const { doctor } = await import("./cli/doctor.ts");
+      process.exit(await doctor(args.slice(1)));
+    }
     const command = parseCommand(args);
     if (command.help) console.log(HELP);
     else if (command.version) console.log(VERSION);

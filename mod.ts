@@ -12,6 +12,7 @@ export {
 } from "./errors.ts";
 export type { SendfileOptions, SendfileStart, Via } from "./options.ts";
 export { SendfileRegion } from "./region.ts";
+export { type SendfileReport, sendfileReport, type SocketReport } from "./report.ts";
 export {
   canUseSendfile,
   createSendfileCallable,

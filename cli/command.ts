@@ -6,6 +6,7 @@ export const HELP = `Serves the files of a directory over HTTP, by sendfile(2) w
 Usage: deno run -A jsr:@zerocopy/sendfile/cli [options] [DIR]
        deno task serve [options] [DIR]
        bun cli.ts [options] [DIR]
+       … doctor [--json]    says whether and where sendfile(2) is used here, by trying it; exit code 0 or 1
 
 DIR is the current directory by default.
 

@@ -163,6 +163,11 @@ export class Libc {
     return result < 0 ? undefined : this.#value[0] !== 0;
   }
 
+  /** The name of a TCP connection's congestion control ("cubic", "bbr"); undefined where the system does not tell. */
+  congestionControl(fd: number): string | undefined {
+    return this.system.congestionControl?.(this.library, fd);
+  }
+
   /** A duplicate of `fd` that a child process does not inherit, or a negated errno. The caller closes it. */
   dup(fd: number): number {
     const result = this.system.fcntl(this.library, fd, this.system.F_DUPFD_CLOEXEC, 0);

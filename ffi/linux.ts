@@ -20,6 +20,10 @@ const TCP_CLOSE_WAIT = 8;
 const tcpInfo = new DataView(new ArrayBuffer(216));
 const tcpInfoBytes = new Uint8Array(tcpInfo.buffer);
 
+const TCP_CONGESTION = 13;
+/** TCP_CA_NAME_MAX */
+const congestionName = new Uint8Array(16);
+
 const SO_COOKIE = 57;
 const cookieOut = new BigUint64Array(1);
 const lengthOut = new Uint32Array(1);
@@ -149,6 +153,11 @@ export function linux(arch: "x64" | "arm64"): System {
       // tcpi_bytes_sent - tcpi_bytes_retrans + tcpi_notsent_bytes: all of one moment, as a second call would not be
       into.written = uint64(tcpInfo, 200) - uint64(tcpInfo, 208) + tcpInfo.getUint32(144, true);
       return true;
+    },
+    congestionControl({ call }, fd) {
+      lengthOut[0] = congestionName.length;
+      if (call.getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestionName, lengthOut) !== 0) return undefined;
+      return utf8.decode(congestionName.subarray(0, lengthOut[0])).replace(/\0[^]*/, "");
     },
     cookie({ call }, fd) {
       lengthOut[0] = 8;

@@ -12,7 +12,8 @@ import type { System } from "./system.ts";
 /** The environment variable that turns the native path off (`0`) or, on macOS, on (`1`). */
 export const SWITCH = "ZEROCOPY_SENDFILE";
 
-function environment(name: string): string | undefined {
+/** A variable of the environment, where it may be read without a prompt. */
+export function environment(name: string): string | undefined {
   // Without permission the variable is as good as not set: asking would prompt.
   if (isDeno && Deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
     return undefined;

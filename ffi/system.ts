@@ -46,6 +46,8 @@ export interface System {
   path?(library: Library, fd: number): string | undefined;
   /** Reads what a TCP connection has done into `into`; false where the system does not tell, or for another socket. */
   tcp?(library: Library, fd: number, into: TcpState): boolean;
+  /** The name of a TCP connection's congestion control; undefined where the system does not tell. */
+  congestionControl?(library: Library, fd: number): string | undefined;
   /** A number that no other socket of this boot has; 0 where the system has none. */
   cookie(library: Library, fd: number): bigint;
   /** One above the highest descriptor that may be open. */

@@ -1,0 +1,48 @@
+import * as fs from "node:fs";
+import process from "node:process";
+import { SWITCH } from "../ffi/load.ts";
+import { linux } from "../ffi/linux.ts";
+import { isDeno } from "../runtime.ts";
+
+/** What to change, by the beginning of the reason why sendfile(2) is not used. */
+const ADVICE: readonly (readonly [reason: string, advice: () => string])[] = [
+  ["no permission", () => `add ${ffiFlag()}`],
+  [`turned off by ${SWITCH}`, () => `take ${SWITCH} out of the environment`],
+  ["off on macOS", () => `set ${SWITCH}=1, but see oven-sh/bun#33728 before that`],
+  ["Deno 2.8", () => "deno upgrade"],
+  ["this runtime has no FFI", () => "run on Deno or Bun"],
+  ["the kernel has no sendfile", () => "allow sendfile(2) in this container's or service's seccomp filter"],
+  ["the C library", () => "use a glibc, musl or BSD system, or tell us of this one"],
+  ["no ABI file", () => "use x86-64 or arm64, or tell us of this machine"],
+  ["no sendfile on", () => "use Linux, or FreeBSD"],
+  ["TLS", () => "let a proxy in front of this process speak TLS"],
+  ["Deno tells no descriptor of a unix socket", () => "listen on TCP, or by node:net"],
+];
+
+/** Reasons that lie in what a socket is, not in how this process was started. */
+const INHERENT = ["TLS", "Deno tells no descriptor of a unix socket"];
+
+/** Whether the reason holds for all sockets of the kind, on every machine. */
+export function isInherent(reason: string): boolean {
+  return INHERENT.includes(reason);
+}
+
+/** What to change so that sendfile(2) is used; undefined where nothing is known that would help. */
+export function adviceFor(reason: string): string | undefined {
+  return ADVICE.find(([start]) => reason.startsWith(start))?.[1]();
+}
+
+/** The narrowest flag of Deno's that turns sendfile(2) on: its path, where one may look whether it is there. */
+function ffiFlag(): string {
+  const path = libraryPath();
+  return path === undefined ? "--allow-ffi" : `--allow-ffi=${path}`;
+}
+
+function libraryPath(): string | undefined {
+  const { platform, arch } = process;
+  if (!isDeno || platform !== "linux" || (arch !== "x64" && arch !== "arm64")) return undefined;
+  return linux(arch).libraries.find((path) =>
+    path.startsWith("/") && Deno.permissions.querySync({ name: "read", path }).state === "granted" &&
+    fs.existsSync(path)
+  );
+}

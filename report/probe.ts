@@ -1,0 +1,149 @@
+import { Buffer } from "node:buffer";
+import * as fs from "node:fs";
+import process from "node:process";
+import { libc as loadLibc } from "../ffi/load.ts";
+import type { Via } from "../options.ts";
+import { isDeno } from "../runtime.ts";
+import { sendfile } from "../sendfile.ts";
+import { type SendfileSocket, targetOf } from "../target.ts";
+
+/** How the file went. */
+export interface Outcome {
+  readonly via: Via;
+  /** Why not by sendfile(2). */
+  readonly reason?: string;
+  /** The connection's congestion control, where it is TCP and the system tells. */
+  readonly congestionControl?: string;
+}
+
+/** A way for a file to leave, tried on loopback. */
+export interface Probe {
+  /** The kind of socket or server. */
+  readonly kind: string;
+  /** Sends the sample and compares what the peer gets. Rejects where that is not the sample. */
+  run(sample: Sample): Promise<Outcome>;
+}
+
+/** A part of a file that is there, and what it holds. */
+export interface Sample {
+  readonly path: string;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The two ends of a connection, as the kinds of sockets open them. */
+export interface Connection {
+  /** What is sent to. */
+  readonly socket: SendfileSocket;
+  /** Ends what is sent. */
+  finish(): unknown;
+  /** All that the peer gets. */
+  readonly received: Promise<Uint8Array>;
+  /** Closes both ends, and what listened. */
+  close(): unknown;
+}
+
+/** Milliseconds after which a probe has failed. */
+const LIMIT = 10_000;
+
+/** Bytes of a sample: more than a socket takes at once, so that the transfer has to wait. */
+const SAMPLE = 4 * 1024 * 1024;
+
+/** A probe that sends the sample on a connection that `open` makes, given the length. */
+export function socketProbe(kind: string, open: (length: number) => Promise<Connection>): Probe {
+  return {
+    kind,
+    async run({ path, offset, bytes }) {
+      const connection = await open(bytes.length);
+      connection.received.catch(() => {}); // nobody waits for it where the transfer fails
+      try {
+        let outcome: Outcome = { via: "copy" };
+        await sendfile(connection.socket, path, {
+          offset,
+          count: bytes.length,
+          timeout: LIMIT,
+          onStart: (start) => outcome = start,
+        });
+        const congestionControl = congestionControlOf(connection.socket);
+        connection.finish();
+        checkReceived(await connection.received, bytes);
+        return { ...outcome, congestionControl };
+      } finally {
+        connection.close();
+      }
+    },
+  };
+}
+
+function congestionControlOf(socket: SendfileSocket): string | undefined {
+  const libc = loadLibc();
+  if (typeof libc === "string") return undefined;
+  const descriptor = targetOf(socket).open(libc);
+  if (typeof descriptor === "string") return undefined;
+  const name = libc.congestionControl(descriptor.fd);
+  if (descriptor.owned) libc.close(descriptor.fd);
+  return name;
+}
+
+/** Throws where a peer has got other bytes than those that were sent. */
+export function checkReceived(received: Uint8Array, sent: Uint8Array): void {
+  if (received.length !== sent.length) {
+    throw new Error(`${received.length} bytes arrived in place of ${sent.length}`);
+  }
+  if (Buffer.compare(received, sent) !== 0) throw new Error("other bytes arrived than were sent");
+}
+
+/** As `work`, but rejects after {@link LIMIT}. */
+export async function within<T>(work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done after ${LIMIT / 1000} s`)), LIMIT);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A probe could not begin. */
+export class NotTriedError extends Error {}
+
+/** Whether Deno grants something without asking; elsewhere everything is. */
+export function isGranted(permission: Deno.PermissionDescriptor): boolean {
+  return !isDeno || Deno.permissions.querySync(permission).state === "granted";
+}
+
+/** A part of the runtime's own program: a file that is there and large. Throws {@link NotTriedError}. */
+export function takeSample(): Sample {
+  const path = process.execPath;
+  if (!isGranted({ name: "read", path })) throw new NotTriedError(`it needs --allow-read=${path}`);
+  if (!isGranted({ name: "net", host: "127.0.0.1" })) {
+    throw new NotTriedError("it needs --allow-net=127.0.0.1");
+  }
+  const bytes = new Uint8Array(SAMPLE);
+  const offset = 1;
+  const fd = fs.openSync(path, "r");
+  try {
+    return { path, offset, bytes: bytes.subarray(0, fs.readSync(fd, bytes, 0, bytes.length, offset)) };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Joins what a stream gives. */
+export async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of chunks) {
+    parts.push(chunk);
+    length += chunk.length;
+  }
+  const all = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}

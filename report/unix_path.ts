@@ -1,0 +1,21 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { isGranted, NotTriedError } from "./probe.ts";
+
+/** The directory for files that are soon gone again; asking for the environment's could prompt. */
+const TEMPORARY = "/tmp";
+
+/** Runs `work` with a path for a unix socket, and takes it away afterwards. Rejects where it may not be made. */
+export async function withUnixPath<T>(work: (path: string) => Promise<T>): Promise<T> {
+  for (const name of ["read", "write"] as const) {
+    if (!isGranted({ name, path: TEMPORARY })) {
+      throw new NotTriedError(`it needs --allow-${name}=${TEMPORARY}`);
+    }
+  }
+  const directory = fs.mkdtempSync(join(TEMPORARY, "sendfile-"));
+  try {
+    return await work(join(directory, "socket"));
+  } finally {
+    fs.rmSync(directory, { recursive: true });
+  }
+}
