@@ -226,6 +226,14 @@ test(
     const { code, stdout, stderr } = await run(["node", INSTALLED_CLI, "."], inside);
     const words = "error: the static server needs Deno or Bun; Node.js has serveStatic of ./node\n";
     assertEquals([code, stdout, stderr], [1, "", words]);
+    const doctor = await run(["node", INSTALLED_CLI, "doctor"], inside);
+    assertEquals([doctor.code, doctor.stderr], [1, ""]);
+    assertStringIncludes(doctor.stdout, "-> run on Deno or Bun");
+    assert(
+      /^node:http +copy \(this runtime has no FFI\): 4194304 bytes sent, the same arrived$/m.test(
+        doctor.stdout,
+      ),
+    );
     const imported = [
       "node",
       "--input-type=module",
