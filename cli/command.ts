@@ -22,6 +22,11 @@ DIR is the current directory by default.
       --precompressed      FILE.br, FILE.zst or FILE.gz to who accepts it
       --max-age <seconds>  how long caches may keep a file
       --rate-limit <n>     bytes per second and response; 500k, 2m
+      --max-connections <n>
+                           connections at once of each process (default: as
+                           many as descriptors allow)
+      --max-connections-per-address <n>
+                           of these, of one client address (default: no limit)
       --log <format>       text, json or none (default: text)
   -v, --verbose            client, time and more in the text log
   -V, --version            version
@@ -41,6 +46,8 @@ export interface Command {
   readonly precompressed: boolean;
   readonly maxAge: number | undefined;
   readonly rateLimit: number | undefined;
+  readonly maxConnections: number | undefined;
+  readonly maxConnectionsPerAddress: number | undefined;
   readonly log: LogFormat;
   readonly help: boolean;
   readonly version: boolean;
@@ -70,6 +77,13 @@ export function parseCommand(args: string[]): Command {
     precompressed: values.precompressed ?? false,
     maxAge: whole("max-age", values["max-age"], 0, 2 ** 31),
     rateLimit: rate(values["rate-limit"]),
+    maxConnections: whole("max-connections", values["max-connections"], 1, 2 ** 31),
+    maxConnectionsPerAddress: whole(
+      "max-connections-per-address",
+      values["max-connections-per-address"],
+      1,
+      2 ** 31,
+    ),
     log: logFormat(values.log ?? "text", values.verbose ?? false),
     help: values.help ?? false,
     version: values.version ?? false,
@@ -94,6 +108,8 @@ function read(args: string[]) {
         precompressed: { type: "boolean" },
         "max-age": { type: "string" },
         "rate-limit": { type: "string" },
+        "max-connections": { type: "string" },
+        "max-connections-per-address": { type: "string" },
         log: { type: "string" },
         verbose: { type: "boolean", short: "v" },
         version: { type: "boolean", short: "V" },

@@ -21,6 +21,8 @@ export function siteOf(root: string, command: Command): Site {
   return {
     rules,
     answer: (request) => answerDirectory(request, rules, root, parseTarget(request.target)),
+    maxConnections: command.maxConnections,
+    maxConnectionsPerAddress: command.maxConnectionsPerAddress,
     onError: console.error,
     onWarning: (line) => console.error(line),
     onSent: log === "none" ? undefined : (...sent) => console.log(logLine(log, ...sent)),

@@ -16,7 +16,6 @@ export const bsd = {
 export const bsdSymbols: Symbols = {
   ...kqueueSymbols,
   errno: { name: "__error", args: [], returns: "pointer" },
-  getdtablesize: { args: [], returns: "i32" },
 };
 
 /** errno.h, where the two agree. */

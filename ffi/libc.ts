@@ -33,6 +33,8 @@ export const commonSymbols: Symbols = {
   send: { args: ["i32", "buffer", "usize", "i32"], returns: "i32" },
   /** int close(int fd) */
   close: { args: ["i32"], returns: "i32" },
+  /** int getdtablesize(void) */
+  getdtablesize: { args: [], returns: "i32" },
   /** int shutdown(int sockfd, int how) */
   shutdown: { args: ["i32", "i32"], returns: "i32" },
   /** int getsockname(int sockfd, struct sockaddr *addr, socklen_t *addrlen) */
@@ -305,6 +307,17 @@ export class Libc {
     endpoint[16] = port >> 8;
     endpoint[17] = port;
     return endpoint;
+  }
+
+  /** How many descriptors this process may have open (the soft RLIMIT_NOFILE); Infinity where there is no limit. */
+  maxDescriptors(): number {
+    const limit = this.library.call.getdtablesize();
+    return limit > 0 ? limit : Infinity;
+  }
+
+  /** How many descriptors this process has open, whoever opened them; undefined where the system does not count them. */
+  countDescriptors(): number | undefined {
+    return this.system.countDescriptors?.(this.library);
   }
 
   /** One above the highest descriptor that may be open in this process. */

@@ -50,6 +50,8 @@ export interface System {
   congestionControl?(library: Library, fd: number): string | undefined;
   /** A number that no other socket of this boot has; 0 where the system has none. */
   cookie(library: Library, fd: number): bigint;
+  /** Descriptors that this process has open; undefined where the system does not count them. */
+  countDescriptors?(library: Library): number | undefined;
   /** One above the highest descriptor that may be open. */
   descriptorLimit(library: Library): number;
   openSelector(library: Library, check: Check): Selector;

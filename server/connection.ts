@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import * as fs from "node:fs";
 import { isTurnDue, rest, spend } from "../budget.ts";
 import { socketClosed } from "../errors.ts";
 import { type Answer, answerText, REASONS } from "../http/answer.ts";
@@ -8,22 +9,24 @@ import type { Rules } from "../http/options.ts";
 import { bytesOf } from "../http/parts.ts";
 import { stallLimit } from "../http/stall.ts";
 import { type Outcome, problemOf, type Sent, transmit } from "../http/transmit.ts";
+import { yieldToEventLoop } from "../runtime.ts";
 import { targetOf } from "../target.ts";
 import { acknowledgedBy } from "../target/acknowledged.ts";
 import { timedOut } from "../transfer.ts";
+import type { ConnectionLimitOptions, ConnectionLimits, LimitedConnection } from "./connection_limits.ts";
 import { type Head, parseHead } from "./head.ts";
 import { Reader } from "./reader.ts";
 import type { Wire } from "./wire.ts";
 
 /** What is served, and who is told of it. */
-export interface Site {
+export interface Site extends ConnectionLimitOptions {
   readonly rules: Rules;
   answer(request: Head): Answer | Promise<Answer>;
   /** What came of a request. `began`: when its head had come, by `performance.now()`. */
   readonly onSent?: (request: Head, sent: Sent, client: string | undefined, began: number) => void;
   /** What `answer` has thrown: the client gets 500. */
   onError(error: unknown): void;
-  /** One line about what clients cause, such as connections that could not be accepted. */
+  /** One line about what clients cause, such as a limit that is reached. */
   onWarning?(line: string): void;
 }
 
@@ -53,11 +56,15 @@ const PATIENCE = {
   end: 2,
 };
 
+/** What a connection waits for that may be closed for another one's sake. */
+const IDLE: ReadonlySet<keyof typeof PATIENCE> = new Set(["request", "rest", "end"] as const);
+
 /** One connection: requests in, answers out, one after the other, however many have come. */
-export class Connection {
+export class Connection implements LimitedConnection {
   readonly #wire: Wire;
   readonly #site: Site;
   readonly #reader: Reader;
+  readonly #limits: ConnectionLimits | undefined;
   #waitsFor: keyof typeof PATIENCE = "request";
   /** Counts what has happened, so that a look tells whether anything has since the one before. */
   #steps = 0;
@@ -66,11 +73,24 @@ export class Connection {
   #stopping = false;
   readonly #closed = new AbortController();
 
-  constructor(wire: Wire, site: Site) {
+  constructor(wire: Wire, site: Site, limits?: ConnectionLimits) {
     this.#wire = wire;
+    this.#limits = limits;
     this.#site = site;
     this.#reader = new Reader(wire);
     wire.gone = () => this.#closed.abort(socketClosed());
+  }
+
+  get client(): string | undefined {
+    return this.#wire.client;
+  }
+
+  get isReading(): boolean {
+    return this.#waitsFor === "rest" || (this.#waitsFor === "request" && this.#reader.waiting > 0);
+  }
+
+  get seconds(): number {
+    return this.#seconds;
   }
 
   /** Serves until the end. Rejects for nothing but a defect. */
@@ -121,10 +141,14 @@ export class Connection {
       return await this.#last(async () => (await this.#send(answer, "close")).problem === undefined);
     }
     const { keep, old, body } = request;
-    if (!keep || this.#stopping || body > MAX_SKIPPED) {
-      return await this.#last(() => this.#answer(request, "close"));
+    const began = this.#site.onSent ? performance.now() : 0;
+    const found = this.#answerTo(request);
+    const answer = found instanceof Promise ? await found : found;
+    if (!keep || this.#stopping || body > MAX_SKIPPED || answer.status === 503) {
+      return await this.#last(() => this.#respond(request, answer, "close", began));
     }
-    return await this.#answer(request, old ? "keep-alive" : undefined) && await this.#skip(body);
+    const isComplete = await this.#respond(request, answer, old ? "keep-alive" : undefined, began);
+    return isComplete && await this.#skip(body);
   }
 
   /** The next request, or the status that refuses it; undefined where none comes. */
@@ -146,6 +170,7 @@ export class Connection {
   }
 
   #step(waitsFor: keyof typeof PATIENCE): void {
+    if (waitsFor !== this.#waitsFor) this.#limits?.setIdle(this, IDLE.has(waitsFor));
     this.#waitsFor = waitsFor;
     this.#steps++;
   }
@@ -171,16 +196,49 @@ export class Connection {
     return await this.#reader.skip(bytes);
   }
 
-  /** True: all of the answer has been handed to the system. */
-  async #answer(request: Head, connection: string | undefined): Promise<boolean> {
-    const { onSent } = this.#site;
-    const began = onSent ? performance.now() : 0;
+  /** The answer to a request; 503, with which the connection ends, where there are too many or no descriptors. */
+  #answerTo(request: Head): Answer | Promise<Answer> {
+    const limits = this.#limits;
+    if (!limits) return this.#ask(request);
+    if (!limits.admits(this)) return this.#unavailable(request, "too many connections");
     const asked = this.#ask(request);
-    const answer = asked instanceof Promise ? await asked : asked;
+    if (asked instanceof Promise) return asked.then((answer) => this.#affordable(request, answer, limits));
+    return this.#affordable(request, asked, limits);
+  }
+
+  /** `answer`, where there are descriptors for it. All that a file takes is open before its head is sent. */
+  #affordable(request: Head, answer: Answer, limits: ConnectionLimits): Answer | Promise<Answer> {
+    if (answer.status === 503) return limits.freeDescriptor() ? this.#askAgain(request) : answer;
+    if (!isFileBody(answer.body) || limits.affordsFile()) return answer;
+    fs.closeSync(answer.body.file.fd);
+    return this.#unavailable(request, "too few descriptors");
+  }
+
+  async #askAgain(request: Head): Promise<Answer> {
+    await yieldToEventLoop(); // a closed connection's descriptor is free in the next turn
+    return await this.#ask(request);
+  }
+
+  #unavailable(request: Head, problem: string): Answer {
+    return { ...answerText(request, this.#site.rules, 503), problem };
+  }
+
+  /** True: all of the answer has been handed to the system. */
+  async #respond(
+    request: Head,
+    answer: Answer,
+    connection: string | undefined,
+    began: number,
+  ): Promise<boolean> {
+    const { status } = answer;
     const sending = this.#send(answer, connection);
     const { bytes, way, problem } = sending instanceof Promise ? await sending : sending;
-    const { status } = answer;
-    onSent?.(request, { status, bytes, way, problem: problem ?? answer.problem }, this.#wire.client, began);
+    this.#site.onSent?.(
+      request,
+      { status, bytes, way, problem: problem ?? answer.problem },
+      this.client,
+      began,
+    );
     return problem === undefined;
   }
 

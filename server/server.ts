@@ -1,4 +1,6 @@
+import { isExhausted } from "../exhausted.ts";
 import { Connection, type Site } from "./connection.ts";
+import { ConnectionLimits } from "./connection_limits.ts";
 import { Warnings } from "./warnings.ts";
 import type { Listen, Listener, Place, Wire } from "./wire.ts";
 import { listenBun } from "./wire_bun.ts";
@@ -14,6 +16,7 @@ const listen: Listen = "Deno" in globalThis ? listenDeno : listenBun;
 export class FileServer {
   readonly #site: Site;
   readonly #connections = new Set<Connection>();
+  readonly #limits: ConnectionLimits;
   readonly #warnings: Warnings;
   #listener: Listener | undefined;
   /** How it ends, also for a connection that is handed over at that moment. */
@@ -21,21 +24,33 @@ export class FileServer {
   #clock: ReturnType<typeof setInterval> | undefined;
   #empty = () => {};
 
+  /** Throws `RangeError` for a limit that is none. */
   constructor(site: Site) {
     this.#site = site;
     this.#warnings = new Warnings((line) => site.onWarning?.(line));
+    this.#limits = new ConnectionLimits(site, this.#warnings);
   }
 
   /** Gives the port. Throws the runtime's error. */
   listen(place: Place): number {
     this.#listener = listen(place, (wire) => this.#accept(wire), (error) => this.#failed(error));
-    this.#clock = setInterval(() => this.#connections.forEach((connection) => connection.look()), 1000);
+    this.#clock = setInterval(() => {
+      this.#connections.forEach((connection) => connection.look());
+      this.#limits.tick();
+    }, 1000);
     return this.#listener.port;
   }
 
-  async #accept(wire: Wire): Promise<void> {
-    const connection = new Connection(wire, this.#site);
+  /** True: a connection was closed, as descriptors are running out. */
+  #accept(wire: Wire): boolean {
+    const connection = new Connection(wire, this.#site, this.#limits);
     this.#connections.add(connection);
+    const closed = this.#limits.enter(connection);
+    void this.#run(connection);
+    return closed;
+  }
+
+  async #run(connection: Connection): Promise<void> {
     try {
       const running = connection.run();
       if (this.#end) connection[this.#end]();
@@ -44,14 +59,17 @@ export class FileServer {
       this.#site.onError(error);
     } finally {
       this.#connections.delete(connection);
+      this.#limits.leave(connection);
       if (this.#connections.size === 0) this.#empty();
     }
   }
 
-  #failed(error: unknown): void {
+  /** A connection could not be accepted. True: others were closed for the next. */
+  #failed(error: unknown): boolean {
     const { code, name, message } = error as Error & { code?: string };
     const kind = code ?? name;
     this.#warnings.warn(kind, `a connection could not be accepted: ${kind}: ${message}`);
+    return isExhausted(error) && this.#limits.freeReserve();
   }
 
   /** Takes no more connections, finishes what is in flight, and resolves once nothing is. */

@@ -33,10 +33,10 @@ export interface Listener {
 
 /**
  * Listens, and hands over each connection. Throws the runtime's error. `failed` is told of each connection that could
- * not be accepted.
+ * not be accepted. Both say whether they have closed a connection because descriptors are running out.
  */
 export type Listen = (
   place: Place,
-  accept: (wire: Wire) => void,
-  failed?: (error: unknown) => void,
+  accept: (wire: Wire) => boolean,
+  failed?: (error: unknown) => boolean,
 ) => Listener;

@@ -52,7 +52,10 @@ class BunWire implements Wire {
   }
 }
 
-/** `Bun.listen`. It tells of no error of accept(2). */
+/**
+ * `Bun.listen`. It tells of no error of accept(2), and where descriptors have run out tries again without a pause: that
+ * is for who accepts to prevent (connection_limits.ts).
+ */
 export const listenBun: Listen = ({ host, port, shared }, accept) => {
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };
   const end = (socket: Accepted) => socket.data?.inbox.end();

@@ -53,15 +53,16 @@ export const listenDeno: Listen = ({ host, port, shared }, accept, failed) => {
         conn = await listener.accept();
       } catch (error) {
         if (!open) return;
-        failed?.(error);
+        const closed = failed?.(error) ?? false;
         if (error instanceof Deno.errors.BadResource) return; // there is nothing to accept from any more
         failures++;
-        if (isExhausted(error)) await new Promise((resolve) => setTimeout(resolve, PAUSE));
-        else if (failures % BURST === 0) await yieldToEventLoop();
+        if (closed || failures % BURST === 0) await yieldToEventLoop();
+        else if (isExhausted(error)) await new Promise((resolve) => setTimeout(resolve, PAUSE));
         continue;
       }
       failures = 0;
-      accept(new DenoWire(conn));
+      // Deno closes a connection once the read under way has ended: in the next turn.
+      if (accept(new DenoWire(conn))) await yieldToEventLoop();
     }
   })();
   return {

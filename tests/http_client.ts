@@ -130,6 +130,11 @@ export class Client {
     this.socket.pause();
   }
 
+  /** What has come and was not taken, as text. */
+  seen(): string {
+    return this.#joined().toString("latin1");
+  }
+
   /** All until the other side ends the connection. */
   async rest(): Promise<Buffer> {
     while (!this.#ended) await this.#more();

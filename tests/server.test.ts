@@ -1415,6 +1415,7 @@ test("a connection is given up where its client reads nothing of bytes that are 
   const listener = listen({ host: "127.0.0.1", port: 0, shared: false }, (wire) => {
     const connection = new Connection(wire, place.site);
     accepted.push({ connection, running: connection.run() });
+    return false;
   });
   const client = await Client.to(listener.port);
   try {

@@ -137,8 +137,8 @@ export const SERVER: readonly Mutation[] = [
   {
     name: "a large body is read over without end",
     file: "server/connection.ts",
-    search: "|| body > MAX_SKIPPED)",
-    replace: "|| body > 1e12)",
+    search: "|| body > MAX_SKIPPED ||",
+    replace: "|| body > 1e12 ||",
     why: "A client could keep the connection with a body that nobody wants.",
     tests: selection("server.test.ts", "asks for no body|takes a body|as large before"),
   },
@@ -201,10 +201,10 @@ export const SERVER: readonly Mutation[] = [
   {
     name: "an accept that fails ends the server",
     file: "server/wire_deno.ts",
-    search: "if (!open) return;\n        failed",
-    replace: "return;\n        failed",
-    why: "A moment with too many open files would end the server.",
-    tests: selection("serve.test.ts", "too many open files"),
+    search: "if (!open) return;\n        const closed",
+    replace: "return;\n        const closed",
+    why: "A client that resets before it is accepted would end the server.",
+    tests: selection("accept.test.ts", "FileServer answers"),
     only: DENO_WIRE,
   },
   {

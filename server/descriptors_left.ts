@@ -1,0 +1,27 @@
+import * as fs from "node:fs";
+import process from "node:process";
+import { libc } from "../ffi/load.ts";
+
+/** What a process has open before it serves anybody (18 to 24 on Deno, 8 to 14 on Bun), and for a poller. */
+const OWN = 32;
+
+/**
+ * How many more descriptors this process can open; Infinity where its limit is not known. `estimate`: those that the
+ * server has open, which are all to go by where the system does not count them.
+ */
+export function descriptorsLeft(estimate: number): number {
+  const c = libc();
+  if (typeof c === "string") return readLimit() - OWN - estimate;
+  return c.maxDescriptors() - (c.countDescriptors() ?? OWN + estimate);
+}
+
+function readLimit(): number {
+  // Deno gives /proc to nobody with less than --allow-all, and would prompt.
+  if (process.platform !== "linux" || "Deno" in globalThis) return Infinity;
+  try {
+    const limits = fs.readFileSync("/proc/self/limits", "latin1");
+    return Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? Infinity);
+  } catch {
+    return Infinity;
+  }
+}
