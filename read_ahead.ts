@@ -109,8 +109,11 @@ export class ReadAhead {
     this.#found = position;
     const first = this.#libc.canReadNow(fd, position);
     this.#isBlind = first === undefined;
-    while (first && this.#found < end) {
-      const next = Math.min(this.#found + STEP, end);
+    // No further than is being read already, from its first byte to its last. The question alone for a byte behind that
+    // makes the kernel read it, before what lies between.
+    const limit = Math.min(end, this.#asked);
+    while (first && this.#found < limit) {
+      const next = Math.min(this.#found + STEP, limit);
       if (!this.#libc.canReadNow(fd, next - 1)) break;
       this.#found = next;
     }

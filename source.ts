@@ -4,6 +4,8 @@ import { NOT_REGULAR, notRegular, SendfileError } from "./errors.ts";
 import { exactFileId, type FileId, isSameFile } from "./ffi/file_id.ts";
 import { findFile, isFile } from "./ffi/find.ts";
 import type { Libc } from "./ffi/libc.ts";
+import { isInMemory } from "./in_memory.ts";
+import { readAt, readAway } from "./read_file.ts";
 import { SendfileRegion } from "./region.ts";
 import type { DenoFsFileLike, WebBlob, WebURL } from "./types.ts";
 
@@ -169,18 +171,20 @@ class DescriptorSource implements Source {
   }
 
   read(into: Uint8Array, position: number): number | Promise<number> {
-    // Deno's node:fs reads only from descriptors that it opened itself: EBADF for a duplicate (measured).
-    if (this.#owner === "libc") {
-      const bytes = this.#libc!.pread(this.descriptor, into, position);
-      if (bytes < 0) throw this.#libc!.error(bytes, "pread");
+    const libc = this.#libc;
+    const file = { fd: this.descriptor, ino: this.inode };
+    if (this.#owner !== "libc") return readAt(file, into, position);
+    const check = (bytes: number) => {
+      if (bytes < 0) throw libc!.error(bytes, "pread");
       return bytes;
+    };
+    if (isInMemory(libc, file, position, position + into.length)) {
+      return check(libc!.pread(file.fd, into, position));
     }
-    return new Promise((resolve, reject) => {
-      fs.read(this.descriptor, into, 0, into.length, position, (error, bytes) => {
-        if (error) reject(error);
-        else resolve(bytes);
-      });
-    });
+    // Deno's node:fs reads only from descriptors that it opened itself: EBADF for a duplicate (measured).
+    return libc!.library.callsAway
+      ? libc!.preadAway(file.fd, into, position).then(check)
+      : readAway(file.fd, into, position);
   }
 
   keep(): void {
@@ -249,10 +253,19 @@ class FsFileSource implements Source {
   }
 
   read(into: Uint8Array, position: number): number | Promise<number> {
-    if (this.#found) return this.#found.read(into, position);
-    // Both in one go: another transfer of the same file moves the position at its own awaits.
-    this.#file.seekSync(position, SEEK_SET);
-    return this.#file.readSync(into) ?? 0;
+    return this.#found ? this.#found.read(into, position) : this.#readFrom(into, position);
+  }
+
+  /**
+   * Others (a transfer of the same file, or its owner) may move the position between the two calls. Then it is not where
+   * these bytes end.
+   */
+  async #readFrom(into: Uint8Array, position: number): Promise<number> {
+    const file = this.#file;
+    for (;;) {
+      const [, bytes] = await Promise.all([file.seek(position, SEEK_SET), file.read(into)]);
+      if (file.seekSync(0, SEEK_CUR) === position + (bytes ?? 0)) return bytes ?? 0;
+    }
   }
 
   keep(): void {
@@ -272,7 +285,9 @@ class FsFileSource implements Source {
   }
 }
 
-const SEEK_SET = 0; // Deno.SeekMode.Start
+/** Deno.SeekMode */
+const SEEK_SET = 0;
+const SEEK_CUR = 1;
 
 /** What was found before, tried first. */
 const descriptors = new WeakMap<DenoFsFileLike, number>();

@@ -125,9 +125,11 @@ export interface DenoFsFileLike {
   /** What it is. */
   statSync(): DenoFsFileStat;
   /** Moves its position. */
+  seek(offset: number, whence: number): Promise<number>;
+  /** Moves its position. */
   seekSync(offset: number, whence: number): number;
   /** Reads at its position; null at the end. */
-  readSync(into: Uint8Array): number | null;
+  read(into: Uint8Array): Promise<number | null>;
 }
 
 /** What `Deno.FsFile` tells of itself, as far as it is used. */

@@ -1,3 +1,4 @@
+import { isTurnDue, spend, turn } from "../budget.ts";
 import { SendfileError } from "../errors.ts";
 import { isLost, type Transfer } from "../transfer.ts";
 
@@ -31,6 +32,8 @@ export async function copy(transfer: Transfer): Promise<void> {
     }
     if (filled === 0) return;
     await writeAll(transfer, buffer.subarray(0, filled), head, ofFile);
+    spend(filled);
+    if (isTurnDue()) await turn(); // neither may have had to wait
   }
 }
 

@@ -100,6 +100,7 @@ type BunWorker = Worker & { ref(): void; unref(): void };
 class BunLibrary implements Library {
   /** Starting a worker takes 16 ms (measured), a wait in a running one 0.1 ms: keep it a moment. */
   readonly linger = 1000;
+  readonly callsAway = false;
   readonly wide = (n: number): number => n;
 
   constructor(readonly path: string, readonly call: Record<string, NativeFunction>) {}

@@ -51,6 +51,11 @@ export const commonSymbols: Symbols = {
   inet_pton: { args: ["i32", "buffer", "buffer"], returns: "i32" },
 };
 
+/** Calls that a runtime makes away from the JavaScript thread. */
+export const commonBlocking: Symbols = {
+  preadAway: { name: "pread", ...commonSymbols.pread },
+};
+
 /** Bytes of an {@link Endpoint}. */
 const ENDPOINT = 18;
 
@@ -130,6 +135,14 @@ export class Libc {
     const { call, wide } = this.library;
     const result = call.pread(fd, into, wide(into.length), wide(position));
     return result < 0 ? this.#failed() : result;
+  }
+
+  /** As `pread`, in a thread of the runtime's; only where `library.callsAway`. The caller keeps `fd` open until then. */
+  async preadAway(fd: number, into: Uint8Array, position: number): Promise<number> {
+    const { call, wide } = this.library;
+    const result: number = await call.preadAway(fd, into, wide(into.length), wide(position));
+    // errno was the other thread's: asked again here it says why.
+    return result < 0 ? this.pread(fd, into, position) : result;
   }
 
   /** Bytes sent, or a negated errno. `more`: hold them back for what follows, where the system can. Never waits. */

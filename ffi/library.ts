@@ -52,6 +52,8 @@ export interface Library {
   readonly call: Readonly<Record<string, NativeFunction>>;
   /** A 64-bit argument (`usize`, `i64`) in the form this runtime passes fastest. */
   readonly wide: (n: number) => number | bigint;
+  /** Whether `call` has the blocking calls too, as functions that give promises. */
+  readonly callsAway: boolean;
   /** Milliseconds an idle {@link Watch} is kept for the next wait. */
   readonly linger: number;
   watch(call: BlockingCall, events: WatchEvents): Watch;

@@ -4,7 +4,7 @@ import { bunLoader } from "./bun.ts";
 import { darwin } from "./darwin.ts";
 import { denoLoader } from "./deno.ts";
 import { freebsd } from "./freebsd.ts";
-import { commonSymbols, Libc } from "./libc.ts";
+import { commonBlocking, commonSymbols, Libc } from "./libc.ts";
 import type { Loader } from "./library.ts";
 import { linux } from "./linux.ts";
 import type { System } from "./system.ts";
@@ -52,7 +52,8 @@ function hostLoader(): Loader | string {
 export function loadLibc(system: System, libraries = system.libraries): Libc | string {
   const loader = hostLoader();
   if (typeof loader === "string") return loader;
-  const library = loader.load(libraries, { ...commonSymbols, ...system.symbols }, system.blocking);
+  const symbols = { ...commonSymbols, ...system.symbols };
+  const library = loader.load(libraries, symbols, { ...commonBlocking, ...system.blocking });
   return typeof library === "string" ? library : new Libc(library, system);
 }
 

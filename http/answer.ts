@@ -114,7 +114,12 @@ export function answerText(
 }
 
 /** The answer to a request for the file at `path`, which is trusted. `told`: what the caller knows of it. */
-export function answerPath(asked: Asked, rules: Rules, path: string, told?: StdFileInfo): Answer {
+export function answerPath(
+  asked: Asked,
+  rules: Rules,
+  path: string,
+  told?: StdFileInfo,
+): Answer | Promise<Answer> {
   const other = answerMethod(asked, rules);
   if (other) return other;
   const found = told?.isDirectory ? NOT_FOUND : openRegular(path);
@@ -134,11 +139,23 @@ export function answerFile(
   rules: Rules,
   file: OpenFile,
   sibling: (ending: string) => OpenFile | undefined,
+): Answer | Promise<Answer> {
+  const content = contentOf(file);
+  return content instanceof Promise
+    ? content.then((content) => answerContent(asked, rules, file, content, sibling))
+    : answerContent(asked, rules, file, content, sibling);
+}
+
+function answerContent(
+  asked: Asked,
+  rules: Rules,
+  file: OpenFile,
+  content: Content,
+  sibling: (ending: string) => OpenFile | undefined,
 ): Answer {
   let sent = file;
   let body: FileBody | undefined;
   try {
-    const content = contentOf(file);
     const chosen = content.coding === undefined ? choose(asked, rules, sibling) : undefined;
     sent = chosen?.file ?? file;
     const answer = describe(asked, rules, { named: file, file: sent, content, encoding: chosen?.encoding });

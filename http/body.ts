@@ -1,4 +1,6 @@
 import * as fs from "node:fs";
+import { rememberInMemory } from "../in_memory.ts";
+import { canRead, readAway } from "../read_file.ts";
 import { aheadOf, pieceOf, sleepWhile } from "../rate.ts";
 import type { FileBody } from "./file.ts";
 
@@ -16,13 +18,17 @@ export class TruncatedError extends Error {
 }
 
 /**
- * The whole of a small body in memory that is used again for the next one: whoever keeps it copies it, as
- * `new Response` does (Fetch standard, 6.5). Closes the file.
+ * The whole of a small body, at once where its file is in memory: then in `scratch` (if there is one), which is used
+ * again for the next one. Whoever keeps it copies it, as `new Response` does (Fetch standard, 6.5). Closes the file.
  */
 export function readWhole(
-  { file, parts, trailer, length }: FileBody,
-  into: Uint8Array<ArrayBuffer>,
-): Uint8Array<ArrayBuffer> {
+  body: FileBody,
+  scratch?: Uint8Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> | Promise<Uint8Array<ArrayBuffer>> {
+  const { file, parts, trailer, length } = body;
+  const isAtOnce = parts.every(({ offset, count }) => canRead(file, offset, offset + count));
+  if (!isAtOnce) return readWholeAway(body);
+  const into = scratch ?? new Uint8Array(length);
   try {
     let at = 0;
     for (const { header, offset, count } of parts) {
@@ -43,6 +49,19 @@ function readExactly(fd: number, into: Uint8Array, offset: number): void {
     const bytes = fs.readSync(fd, into, at, into.length - at, offset + at);
     if (bytes === 0) throw new TruncatedError();
     at += bytes;
+  }
+}
+
+async function readWholeAway(body: FileBody): Promise<Uint8Array<ArrayBuffer>> {
+  const into = new Uint8Array(body.length);
+  const chunks = new Chunks(body, undefined);
+  try {
+    let at = 0;
+    for (let chunk; (chunk = await chunks.next()); at += chunk.length) into.set(chunk, at);
+    for (const { offset, count } of body.parts) rememberInMemory(body.file, offset, offset + count);
+    return into;
+  } finally {
+    chunks.close();
   }
 }
 
@@ -90,10 +109,17 @@ export class Chunks {
 
   async #read(offset: number, left: number): Promise<Uint8Array<ArrayBuffer>> {
     await sleepWhile(() => aheadOf(this.#rateLimit, this.#began, this.sent), this.#stop?.signal);
-    const chunk = await read(this.#body.file.fd, Math.min(this.#piece, left), offset);
+    const chunk = await this.#readChunk(Math.min(this.#piece, left), offset);
     this.#at += chunk.length;
     this.sent += chunk.length;
     return chunk;
+  }
+
+  async #readChunk(count: number, offset: number): Promise<Uint8Array<ArrayBuffer>> {
+    const chunk = new Uint8Array(count);
+    const bytes = await readAway(this.#body.file.fd, chunk, offset);
+    if (bytes === 0) throw new TruncatedError();
+    return chunk.subarray(0, bytes);
   }
 
   /** Ends a wait for the rate limit, which may be long: the `next` under way throws `reason`. */
@@ -106,15 +132,4 @@ export class Chunks {
     if (this.#open) fs.closeSync(this.#body.file.fd);
     this.#open = false;
   }
-}
-
-function read(fd: number, count: number, offset: number): Promise<Uint8Array<ArrayBuffer>> {
-  const chunk = new Uint8Array(count);
-  return new Promise((resolve, reject) => {
-    fs.read(fd, chunk, 0, count, offset, (error, bytes) => {
-      if (error) reject(error);
-      else if (bytes === 0) reject(new TruncatedError());
-      else resolve(chunk.subarray(0, bytes));
-    });
-  });
 }

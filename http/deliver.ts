@@ -68,7 +68,8 @@ export async function deliver(
 ): Promise<Sent> {
   // Nobody will read the request's body, and Deno stops at what is left of it: the next request would never come.
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
-  const { status, headers, body, problem } = loadSmall(answer, asked, rules, SMALL);
+  const loading = loadSmall(answer, asked, rules, SMALL);
+  const { status, headers, body, problem } = loading instanceof Promise ? await loading : loading;
   try {
     clearBefore(response, status, headers);
     response.writeHead(status, headers);

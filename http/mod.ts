@@ -85,7 +85,6 @@ export interface ServeDirOptions extends ServeDirectoryOptions, StdOptions {
  * Deno.serve((request) => serveFile(request, "video.mp4", { maxAge: 3600 }));
  * ```
  */
-// deno-lint-ignore require-await -- async makes rejections of what bad options throw
 export async function serveFile(
   request: WebRequest,
   path: string | WebURL,
@@ -94,7 +93,7 @@ export async function serveFile(
   const rules = rulesOf(options);
   const asked = askedOf(request);
   const name = typeof path === "string" ? path : fileURLToPath(path);
-  return toResponse(answerPath(asked, rules, name, options.fileInfo), asked, rules);
+  return await toResponse(await answerPath(asked, rules, name, options.fileInfo), asked, rules);
 }
 
 /**
@@ -128,7 +127,7 @@ export async function serveDir(request: WebRequest, options: ServeDirOptions = N
   const answer = promised instanceof Promise ? await promised : promised;
   const response = answer.missing && fallthrough
     ? await fallthrough(request)
-    : toResponse(answer, asked, rules);
+    : await toResponse(answer, asked, rules);
   if (!quiet) console.log(requestLine(request, response.status, answer.problem));
   return response;
 }

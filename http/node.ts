@@ -83,7 +83,7 @@ export async function sendFile(
   if (turn) await turn;
   const asked = askedOf(request, response);
   const answer = options?.root === undefined
-    ? answerPath(asked, rules, name)
+    ? await answerPath(asked, rules, name)
     : await answerDirectory(asked, rules, options.root, targetIn(name));
   return await deliver(request, response, answer, asked, rules);
 }

@@ -60,8 +60,9 @@ export function askForBunFiles(): void {
 }
 
 /** An answer as the Response that the runtime sends best. */
-export function toResponse(answer: Answer, asked: Asked, rules: Rules): Response {
-  const { status, headers, body } = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
+export async function toResponse(answer: Answer, asked: Asked, rules: Rules): Promise<Response> {
+  const loading = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
+  const { status, headers, body } = loading instanceof Promise ? await loading : loading;
   if (!isFileBody(body)) {
     if (bun && asked.method === "HEAD") addToHead(headers);
     return new Response(body, initOf(status, headers));

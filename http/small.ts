@@ -4,21 +4,25 @@ import { isFileBody, refusal } from "./file.ts";
 import type { Rules } from "./options.ts";
 
 /**
- * The answer with its file's bytes in `buffer`, where they are no more than `limit` and no rate limit spreads them; as
- * it is otherwise. What cannot be read, or not whole, is an answer of its own: nothing has left yet.
+ * The answer with its file's bytes, where they are no more than `limit` and no rate limit spreads them; as it is
+ * otherwise. In `scratch`, if there is one, where they are there at once. What cannot be read, or not whole, is an
+ * answer of its own: nothing has left yet.
  */
 export function loadSmall(
   answer: Answer,
   asked: Asked,
   rules: Rules,
   limit: number,
-  buffer?: Uint8Array<ArrayBuffer>,
-): Answer {
+  scratch?: Uint8Array<ArrayBuffer>,
+): Answer | Promise<Answer> {
   const { body } = answer;
   if (!isFileBody(body) || body.length > limit || rules.rateLimit !== undefined) return answer;
+  const loaded = (bytes: Uint8Array<ArrayBuffer>): Answer => ({ ...answer, body: bytes });
+  const failed = (error: unknown) => answerRefusal(asked, rules, refusal(error));
   try {
-    return { ...answer, body: readWhole(body, buffer ?? new Uint8Array(body.length)) };
+    const bytes = readWhole(body, scratch);
+    return bytes instanceof Promise ? bytes.then(loaded, failed) : loaded(bytes);
   } catch (error) {
-    return answerRefusal(asked, rules, refusal(error));
+    return failed(error);
   }
 }

@@ -3,6 +3,7 @@ import { ConnectionClosedError, SendfileTimeoutError } from "../errors.ts";
 import { isSameFile } from "../ffi/file_id.ts";
 import type { Libc } from "../ffi/libc.ts";
 import type { Via } from "../options.ts";
+import { readAt } from "../read_file.ts";
 import { nextRound } from "../runtime.ts";
 import { sendParts } from "../sendfile.ts";
 import { SeenFile } from "../source.ts";
@@ -158,7 +159,7 @@ export class Takeover {
         if (typeof held === "string") return await this.#leave(held);
         this.#held = held;
         const missing = this.#plan.compressible ? await this.#hasLeft(held) : undefined;
-        return missing === undefined ? this.#first(held) : await this.#leave(missing);
+        return missing === undefined ? await this.#first(held) : await this.#leave(missing);
       }
       const missing = await this.#hasLeft(this.#held);
       if (missing !== undefined) return await this.#leave(missing);
@@ -186,14 +187,14 @@ export class Takeover {
   }
 
   /** What frames the first part, and the first bytes of that. */
-  #first({ file }: Held): Uint8Array<ArrayBuffer> {
+  async #first({ file }: Held): Promise<Uint8Array<ArrayBuffer>> {
     const [{ header, offset }] = this.#stream.body.parts;
     const frame = new TextEncoder().encode(header);
     const random = crypto.getRandomValues(new Uint16Array(1))[0];
     const bytes = new Uint8Array(frame.length + LEAST + random % (FIRST - LEAST));
     bytes.set(frame);
     for (let at = frame.length; at < bytes.length;) {
-      const read = fs.readSync(file.fd, bytes, at, bytes.length - at, offset + at - frame.length);
+      const read = await readAt(file, bytes.subarray(at), offset + at - frame.length);
       if (read === 0) throw new TruncatedError();
       at += read;
     }

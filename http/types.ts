@@ -1,7 +1,7 @@
 // @ts-types="npm:@types/mime-types@^3.0.1"
 import mime from "mime-types";
 import { extname } from "node:path";
-import * as fs from "node:fs";
+import { readAt } from "../read_file.ts";
 import type { OpenFile } from "./file.ts";
 import { RecentMap } from "./recent_map.ts";
 
@@ -34,27 +34,35 @@ export function contentType(path: string): string {
  * As {@link contentType}, of an open file. A name without an extension (LICENSE, Makefile) tells nothing, so the file's
  * first bytes do: text is shown and not downloaded.
  */
-export function contentOf({ path, fd }: Pick<OpenFile, "path" | "fd">): Content {
+export function contentOf(file: Pick<OpenFile, "path" | "fd" | "ino" | "size">): Content | Promise<Content> {
+  const { path } = file;
   if (/\.svgz$/i.test(path)) return SVGZ;
-  return extname(path) === "" && beginsAsText(fd) ? TEXT : { type: contentType(path) };
+  if (extname(path) !== "") return { type: contentType(path) };
+  const sample = new Uint8Array(Math.min(SAMPLE, file.size));
+  const told = (bytes: number) => isText(sample.subarray(0, bytes)) ? TEXT : { type: contentType(path) };
+  const unreadable = () => ({ type: contentType(path) }); // the response itself will say so
+  try {
+    const bytes = readAt(file, sample, 0);
+    return typeof bytes === "number" ? told(bytes) : bytes.then(told, unreadable);
+  } catch {
+    return unreadable();
+  }
 }
 
 /** Bytes of a file that are looked at; a browser that sniffs takes as many (MIME Sniffing standard, 5.2). */
 const SAMPLE = 1445;
 
-const sample = new Uint8Array(SAMPLE);
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-/** Whether a file begins with UTF-8 without control characters other than those of plain text. */
-function beginsAsText(fd: number): boolean {
+/** Whether a file's first bytes are UTF-8 without control characters other than those of plain text. */
+function isText(bytes: Uint8Array): boolean {
   try {
-    const bytes = sample.subarray(0, fs.readSync(fd, sample, 0, SAMPLE, 0));
     // `stream`: the last character may be cut off.
     const text = utf8.decode(bytes, { stream: bytes.length === SAMPLE });
     // deno-lint-ignore no-control-regex
     return !/[\x00-\x08\x0e-\x1a\x1c-\x1f]/.test(text);
   } catch {
-    return false; // not UTF-8, or not readable: the response itself will say so
+    return false; // not UTF-8
   } finally {
     reset();
   }

@@ -386,8 +386,9 @@ function serveFiles(
     const named = (answer: Answer) => ({ ...answer, headers: { ...answer.headers, ...fields } });
     const make = () => {
       if (query.has("race")) site.change(name);
-      if (route !== "static") return named(answerPath(request, rules, join(site.root, name)));
-      const answer = answerDirectory(request, rules, site.root, parseTarget(request.target, rules.urlRoot));
+      const answer = route === "static"
+        ? answerDirectory(request, rules, site.root, parseTarget(request.target, rules.urlRoot))
+        : answerPath(request, rules, join(site.root, name));
       return answer instanceof Promise ? answer.then(named) : named(answer);
     };
     asked.add(idOf(request.target));

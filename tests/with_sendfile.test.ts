@@ -1805,6 +1805,8 @@ test(
         const [, name, fd] = /^\d+ +(\w+)\((\d*)/.exec(line) ?? [];
         if (name === "openat" && line.includes(join(root, "large.bin"))) files.add(String(result));
         else if (name === "close") files.delete(fd);
+        // One byte tells whether a page is in memory.
+        else if (line.includes("RWF_NOWAIT")) assert(result <= 1, line);
         else if (/^p?read/.test(name) && files.has(fd)) read += result;
         const call = /sendfile\((\d+), (\d+), \[(\d+)\]/.exec(line) ??
           /sendfile\((\d+), (\d+), \[(\d+) => \d+\]/.exec(line);
