@@ -50,6 +50,12 @@ export class SendfileError extends Error {
   }
 }
 
+/**
+ * The code of the {@link SendfileError} for a file that has become shorter than what was sent of it. No system has one;
+ * this is what NFS says of a file that is not what it was.
+ */
+export const TRUNCATED = "ESTALE";
+
 /** The connection is gone: reset or closed by the peer (EPIPE, ECONNRESET), or closed on this side (ENOTCONN). */
 export class ConnectionClosedError extends SendfileError {
   /** The class's name. */

@@ -14,8 +14,8 @@ import { type Observer, Transfer } from "./transfer.ts";
  * Sends a file, or a range of it, over a connected stream socket by sendfile(2), and where that cannot be used by
  * read and write; resolves to the bytes of the file that were sent.
  *
- * That is `count`, or less where the file ends first (also when it is truncated on the way), or without `count`
- * all from `offset` to the end of the file. A `Deno.FsFile` stands at `offset` + sent afterwards, also when the
+ * That is `count`, or less where the file ends first (also when it is truncated behind what has been sent), or without
+ * `count` all from `offset` to the end of the file. A `Deno.FsFile` stands at `offset` + sent afterwards, also when the
  * call fails; a descriptor's or FileHandle's own position is neither used nor moved.
  *
  * Until it settles nobody else may write to the socket, or the bytes mix; a second `sendfile` waits for the first, if
@@ -25,8 +25,10 @@ import { type Observer, Transfer } from "./transfer.ts";
  * Rejects with `TypeError` or `RangeError` for bad arguments, before any system call; the error of node:fs where
  * the file cannot be opened; {@link SendfileNotAvailableError} where the file is not a regular file (of a directory
  * the message names it), or sendfile(2) cannot be used and `fallback` is false; {@link ConnectionClosedError} where
- * the peer left or the socket is closed;
- * {@link SendfileTimeoutError}; {@link SendfileError} for anything else the system answers; the signal's reason. After an error the peer has an unknown part of the bytes: close the connection.
+ * the peer left or the socket is closed; {@link SendfileTimeoutError}; {@link SendfileError} with the code `ESTALE`
+ * where the file was truncated before what has been sent, which may arrive as zeros: the connection is reset;
+ * {@link SendfileError} for anything else the system answers; the signal's reason. After an error the peer has an
+ * unknown part of the bytes: close the connection.
  *
  * Source: sendfile(2); Python's `loop.sock_sendfile` and `loop.sendfile`.
  *

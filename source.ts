@@ -42,6 +42,8 @@ export interface Source {
   readonly limit: number | undefined;
   /** Size of the whole in bytes at this moment, as the descriptor that is sent has it. */
   size(): number;
+  /** Whether the file ends before a position that it once reached. */
+  isShorterThan(position: number): boolean;
   /** Reads at an absolute position; 0 at the end. */
   read(into: Uint8Array, position: number): number | Promise<number>;
   /** Makes the descriptor ours, so that its owner may close it; at the latest before the first await. */
@@ -128,6 +130,8 @@ class DescriptorSource implements Source {
   readonly #libc: Libc | undefined;
   /** Who closes the descriptor: the caller, who may do so at any moment, or a holder not before the transfer has ended. */
   #owner: "caller" | "holder" | "fs" | "libc";
+  /** Its size when it was opened. Infinity: who opened it sends nothing behind its end. */
+  readonly #size: number;
   /** What the descriptor was seen to be; undefined where nobody has asked libc. */
   #id: FileId | undefined;
   /** What errors call it. */
@@ -141,6 +145,7 @@ class DescriptorSource implements Source {
     limit?: number,
     seen?: FileId,
     name = `the descriptor ${fd}`,
+    size = Infinity,
   ) {
     this.descriptor = fd;
     this.#name = name;
@@ -149,7 +154,7 @@ class DescriptorSource implements Source {
     this.#libc = libc;
     this.#owner = owner;
     this.#id = seen;
-    if (!seen) this.size(); // throws where it is not a regular file
+    this.#size = seen ? size : this.size(); // throws where it is not a regular file
   }
 
   get inode(): bigint | undefined {
@@ -168,6 +173,10 @@ class DescriptorSource implements Source {
     if (!stat.regular) throw notRegular(stat.directory ? this.#name : undefined);
     this.#id ??= { dev: stat.dev, ino: stat.ino };
     return stat.size;
+  }
+
+  isShorterThan(position: number): boolean {
+    return position <= this.#size && this.size() < position;
   }
 
   read(into: Uint8Array, position: number): number | Promise<number> {
@@ -237,7 +246,7 @@ class FsFileSource implements Source {
       return;
     }
     descriptors.set(file, fd);
-    this.#found = new DescriptorSource(dup, "libc", libc, 0, undefined, id);
+    this.#found = new DescriptorSource(dup, "libc", libc, 0, undefined, id, undefined, stat.size);
   }
 
   get descriptor(): number | string {
@@ -250,6 +259,10 @@ class FsFileSource implements Source {
 
   size(): number {
     return this.#found?.size() ?? this.#file.statSync().size;
+  }
+
+  isShorterThan(position: number): boolean {
+    return this.#found?.isShorterThan(position) ?? false; // without a descriptor it is copied
   }
 
   read(into: Uint8Array, position: number): number | Promise<number> {
@@ -307,6 +320,10 @@ class BlobSource implements Source {
 
   size(): number {
     return this.#blob.size;
+  }
+
+  isShorterThan(): boolean {
+    return false;
   }
 
   async read(into: Uint8Array, position: number): Promise<number> {

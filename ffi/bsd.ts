@@ -8,6 +8,7 @@ export const bsd = {
   O_NONBLOCK: 0x4,
   SOL_SOCKET: 0xffff,
   SO_TYPE: 0x1008,
+  SO_LINGER: 0x80,
   MSG_MORE: 0,
   TCP_CORK: 4, // TCP_NOPUSH
   cookie: (): bigint => 0n,

@@ -45,6 +45,8 @@ export const commonSymbols: Symbols = {
   getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
   /** int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen) */
   setsockopt: { args: ["i32", "i32", "i32", "buffer", "u32"], returns: "i32" },
+  /** int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen) */
+  connect: { args: ["i32", "buffer", "u32"], returns: "i32" },
   /** int poll(struct pollfd *fds, nfds_t nfds, int timeout) */
   poll: { args: ["buffer", "usize", "i32"], returns: "i32" },
   /** int inet_pton(int af, const char *src, void *dst) */
@@ -80,6 +82,7 @@ export class Libc {
   readonly #endpoint = new Uint8Array(ENDPOINT);
   readonly #length = new Uint32Array(1);
   readonly #value = new Int32Array(1);
+  readonly #linger = new Int32Array(2);
   readonly #pollfd = new Int32Array(2);
   readonly #polled = new Int32Array(2 * POLLED);
   readonly #one: number | bigint;
@@ -227,6 +230,19 @@ export class Libc {
 
   close(fd: number): void {
     this.library.call.close(fd);
+  }
+
+  /**
+   * Resets a TCP connection, and throws away what is still queued: on Linux at once, whoever else has it open, on other
+   * systems when its last descriptor is closed.
+   */
+  reset(fd: number): void {
+    // struct linger { int l_onoff; int l_linger; }
+    this.#linger[0] = 1;
+    const { SOL_SOCKET, SO_LINGER } = this.system;
+    this.library.call.setsockopt(fd, SOL_SOCKET, SO_LINGER, this.#linger, 8);
+    this.#sockaddr.fill(0); // AF_UNSPEC
+    this.library.call.connect(fd, this.#sockaddr, 16);
   }
 
   /** Ends the sending direction: the peer sees the end of the stream. */

@@ -114,6 +114,7 @@ export function linux(arch: "x64" | "arm64"): System {
     F_DUPFD_CLOEXEC: 1030,
     SOL_SOCKET: 1,
     SO_TYPE: 3,
+    SO_LINGER: 13,
     sendFlags: 0x4000 | 0x40,
     MSG_MORE: 0x8000,
     TCP_CORK: 3,

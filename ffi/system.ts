@@ -23,6 +23,7 @@ export interface System {
   readonly F_DUPFD_CLOEXEC: number;
   readonly SOL_SOCKET: number;
   readonly SO_TYPE: number;
+  readonly SO_LINGER: number;
   /** `MSG_NOSIGNAL | MSG_DONTWAIT` where the system has them. */
   readonly sendFlags: number;
   /** `MSG_MORE`; 0 where there is none, and the cork serves. */

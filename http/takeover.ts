@@ -248,7 +248,7 @@ export class Takeover {
         throw new TruncatedError();
       }
       libc.shutdown(out);
-      await this.#acknowledged(out);
+      await this.#acknowledged(out, file);
     } catch (error) {
       libc.shutdown(out); // before its end, which the client sees by the length
       // A client that leaves or stalls is not the handler's error, nor is a server that shuts down.
@@ -264,14 +264,21 @@ export class Takeover {
    * closes the connection when the body ends early for it, and where pipelined requests are unread then or come after,
    * the kernel resets it and throws away what is on its way.
    */
-  async #acknowledged(out: number): Promise<void> {
+  async #acknowledged(out: number, file: OpenFile): Promise<void> {
+    const { libc } = this.#plan.connection;
+    const end = Math.max(...this.#stream.body.parts.map(({ offset, count }) => offset + count));
     const { signal } = this.#abort;
     let [pause] = LOOK;
     let acked = -1;
     let since = performance.now();
     for (;;) {
-      const state = this.#plan.connection.libc.tcp(out);
+      const state = libc.tcp(out);
       if (!state || state.closed || signal.aborted) return;
+      const stat = libc.stat(file.fd);
+      if (state.acked < state.written && typeof stat === "object" && stat.size < end) {
+        libc.reset(out); // the kernel may send zeros for what was cut off
+        throw new TruncatedError();
+      }
       if (state.acked > acked) since = performance.now();
       else if (performance.now() - since > (acked < state.written ? stallLimit() : LINGER)) return;
       acked = state.acked;
