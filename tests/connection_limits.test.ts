@@ -17,7 +17,7 @@ import { MIB, missing, noProc, type Server, serving, Site, until } from "./site.
 
 /** With a client's buffer of {@link RECEIVE} more than the sockets hold. */
 const LARGE = "/large.bin";
-const LARGE_SIZE = 6 * MIB;
+const LARGE_SIZE = 16 * MIB;
 
 /** asm-generic/socket.h */
 const SOL_SOCKET = 1;
@@ -100,6 +100,12 @@ async function assertWhole(client: Client, site: Site): Promise<void> {
   const { status, body } = await client.reply();
   assertEquals(status, 200);
   assertSame(body, site.files.get(LARGE)!, "the stalled download");
+}
+
+/** The first and the last of many: all of them would be half a gigabyte. */
+async function assertSomeWhole(clients: Client[], site: Site): Promise<void> {
+  const some = [...clients.slice(0, 3), ...clients.slice(-3)];
+  await Promise.all(some.map((client) => assertWhole(client, site)));
 }
 
 function close(clients: Iterable<Client>): void {
@@ -209,7 +215,7 @@ test(
       assertEquals((await ask(port, "/1.bin")).status, 503);
       const others = [await from("127.0.0.2", port), await from("127.0.0.2", port)];
       for (const other of others) assertEquals(await firstLine(other), "HTTP/1.1 200 OK");
-      await Promise.all(busy.map((client) => assertWhole(client, site)));
+      for (const client of busy) await assertWhole(client, site); // one after the other becomes idle
       const next = await idle(port);
       assertEquals((await busy[0].rest()).length, 0); // the first to have become idle
       assertEquals(await firstLine(others[0]), "HTTP/1.1 200 OK");
@@ -271,7 +277,7 @@ test(
       for (let i = 0; i < 20; i++) {
         assertSame((await ask(port, "/1.bin")).body, site.files.get("/1.bin")!, "the small file");
       }
-      await Promise.all(busy.map((client) => assertWhole(client, site)));
+      await assertSomeWhole(busy, site);
       close([...waiting, ...busy]);
       await until(() => server.descriptors() <= before + 6, "its descriptors to be as before"); // a poller's
     }, SMALL),
@@ -302,7 +308,7 @@ test(
       for (let i = 0; i < 100; i++) clients.push(await Client.to(port)); // they ask for nothing
       await assertRests(server);
       assertEquals((await ask(port, "/1.bin")).status, 503);
-      await Promise.all(busy.map((client) => assertWhole(client, site)));
+      await assertSomeWhole(busy, site);
       assertSame((await ask(port, "/1.bin")).body, site.files.get("/1.bin")!, "afterwards");
       close(clients);
     }, SMALL),
