@@ -22,7 +22,7 @@ export class SendfileNotAvailableError extends Error {
 export class SendfileError extends Error {
   /** The class's name. */
   override readonly name: string = "SendfileError";
-  /** The system's name for the error: "EIO", "EBADF", "ETIMEDOUT", … */
+  /** The system's name for the error: "EIO", "EBADF", "ETIMEDOUT", …; "UNKNOWN" where a runtime keeps it to itself. */
   readonly code: string;
   /** Its number on this system; 0 where no system call reported it. */
   readonly errno: number;

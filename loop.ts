@@ -211,7 +211,7 @@ export class Sending {
   #checkLength(): void {
     const { libc, source } = this.#way;
     const { position, sent } = this.#transfer;
-    if (sent === 0 || !source.isShorterThan(position)) return;
+    if (sent === 0 || !this.#transfer.attempt(() => source.isShorterThan(position))) return;
     libc.reset(this.#out);
     throw new SendfileError("the file became shorter", { code: TRUNCATED, syscall: "sendfile", sent });
   }
@@ -223,7 +223,7 @@ export class Sending {
    */
   #own(): string | undefined {
     const { libc, source } = this.#way;
-    source.keep();
+    this.#transfer.attempt(() => source.keep());
     if (this.#ours || this.#transfer.holdsSocket) return undefined;
     const dup = libc.dup(this.#out);
     if (dup < 0) {
@@ -250,6 +250,8 @@ export class Sending {
     this.#transfer.startClock();
     try {
       await untilWritable(this.#way.libc, this.#out, stop);
+    } catch (error) {
+      throw this.#transfer.asFailure(error);
     } finally {
       this.#transfer.stopClock();
     }
@@ -260,6 +262,8 @@ export class Sending {
     this.#transfer.startClock();
     try {
       await this.#readAhead!.wait(this.#next(), stop);
+    } catch (error) {
+      throw this.#transfer.asFailure(error);
     } finally {
       this.#transfer.stopClock();
     }
@@ -303,11 +307,11 @@ export class Sending {
 /** Sends the rest by read and write, or says that it was not wanted. */
 export async function byCopy(transfer: Transfer, reason: string): Promise<void> {
   const { fallback = true } = transfer.options;
-  transfer.source.size(); // throws where it is not a regular file
+  transfer.attempt(() => transfer.source.size()); // throws where it is not a regular file
   if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
   counters.copy.transfers++;
   count(reason);
-  transfer.source.keep();
+  transfer.attempt(() => transfer.source.keep());
   transfer.announce({ via: "copy", reason });
   await copy(transfer);
 }

@@ -9,7 +9,7 @@ import { type InMemoryFile, isInMemory, rememberInMemory } from "./in_memory.ts"
 export function readAt(file: InMemoryFile, into: Uint8Array, position: number): number | Promise<number> {
   const end = position + into.length;
   if (into.length === 0) return 0;
-  if (canRead(file, position, end)) return fs.readSync(file.fd, into, 0, into.length, position);
+  if (canRead(file, position, end)) return readNow(file.fd, into, position);
   return readAway(file.fd, into, position).then((bytes) => {
     if (bytes === into.length) rememberInMemory(file, position, end);
     return bytes;
@@ -22,11 +22,28 @@ export function canRead(file: InMemoryFile, position: number, end: number): bool
   return isInMemory(typeof c === "string" ? undefined : c, file, position, end);
 }
 
+/** Reads in this thread. */
+export function readNow(fd: number, into: Uint8Array, position: number): number {
+  for (;;) {
+    try {
+      return fs.readSync(fd, into, 0, into.length, position);
+    } catch (error) {
+      if (!isInterrupted(error)) throw error;
+    }
+  }
+}
+
+/** Whether a signal has ended a read before its first byte, as file systems do that wait for others (NFS, FUSE). */
+function isInterrupted(error: unknown): boolean {
+  return (error as { code?: string }).code === "EINTR";
+}
+
 /** Reads in a thread of the runtime's. */
 export function readAway(fd: number, into: Uint8Array, position: number): Promise<number> {
   return new Promise((resolve, reject) => {
     fs.read(fd, into, 0, into.length, position, (error, bytes) => {
-      if (error) reject(error);
+      if (error && isInterrupted(error)) readAway(fd, into, position).then(resolve, reject);
+      else if (error) reject(error);
       else resolve(bytes);
     });
   });

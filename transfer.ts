@@ -1,4 +1,9 @@
-import { ConnectionClosedError, SendfileError, SendfileTimeoutError } from "./errors.ts";
+import {
+  ConnectionClosedError,
+  SendfileError,
+  SendfileNotAvailableError,
+  SendfileTimeoutError,
+} from "./errors.ts";
 import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
 import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate.ts";
 import type { Source } from "./source.ts";
@@ -130,7 +135,7 @@ export class Transfer {
   }
 
   #toFileEnd(): void {
-    const size = this.source.size();
+    const size = this.attempt(() => this.source.size());
     this.isSized = size > 0;
     this.remaining = this.isSized ? Math.max(0, size - this.position) : UNSIZED;
   }
@@ -290,6 +295,31 @@ export class Transfer {
     return isLost(code)
       ? new ConnectionClosedError(`the connection is gone after ${this.sent} bytes: ${code}`, details)
       : new SendfileError(`${syscall} failed after ${this.sent} bytes: ${code}`, details);
+  }
+
+  /** Runs what throws errors of the system's or of a runtime's: {@link asFailure}. */
+  attempt<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw this.asFailure(error);
+    }
+  }
+
+  /** An error of the system's, of a runtime's own or of another part, as this package's, with what was sent before it. */
+  asFailure(error: unknown): unknown {
+    if (this.#stop?.signal.aborted) return this.#stop.signal.reason;
+    if (!(error instanceof Error) || error instanceof SendfileNotAvailableError) return error;
+    if (error instanceof TypeError || error instanceof RangeError) return error; // a defect, or an argument's
+    const { name, code, errno = 0, syscall = "write" } = error as {
+      name: string;
+      code?: string;
+      errno?: number;
+      syscall?: string;
+    };
+    // Deno tells some by a class alone, and those of a write under TLS by nothing.
+    const known = code === undefined || isLost(name) && !isLost(code) ? name : code;
+    return this.failure(known === "Error" ? "UNKNOWN" : known, Math.abs(errno), syscall, error);
   }
 
   /** Gives back what the transfer holds. */

@@ -1,6 +1,5 @@
 import { isTurnDue, spend, turn } from "../budget.ts";
-import { SendfileError } from "../errors.ts";
-import { isLost, type Transfer } from "../transfer.ts";
+import type { Transfer } from "../transfer.ts";
 
 /** Bytes read ahead for one socket: enough for good throughput, and 100 slow clients cost 25 MB. */
 const BUFFER = 256 * 1024;
@@ -10,7 +9,7 @@ const BUFFER = 256 * 1024;
  * way. Each write resolves when the runtime has room again, so a slow peer slows the reading down.
  */
 export async function copy(transfer: Transfer): Promise<void> {
-  const { header, remaining, trailer, source, target } = transfer;
+  const { header, remaining, trailer, target } = transfer;
   if (target.isOpen) transfer.watch(() => target.isOpen!());
   const buffer = new Uint8Array(Math.min(BUFFER, header.length + remaining + trailer.length));
   for (;;) {
@@ -21,7 +20,7 @@ export async function copy(transfer: Transfer): Promise<void> {
     if (filled < buffer.length && transfer.hasMore()) {
       await transfer.pause();
       const room = Math.min(buffer.length - filled, transfer.remaining, transfer.piece);
-      ofFile = await source.read(buffer.subarray(filled, filled + room), transfer.position);
+      ofFile = await read(transfer, buffer.subarray(filled, filled + room));
       if (ofFile === 0) transfer.ended();
       filled += ofFile;
     }
@@ -43,6 +42,14 @@ function take(from: Uint8Array, into: Uint8Array, at: number): number {
   return bytes;
 }
 
+async function read(transfer: Transfer, into: Uint8Array): Promise<number> {
+  try {
+    return await transfer.source.read(into, transfer.position);
+  } catch (error) {
+    throw transfer.asFailure(error);
+  }
+}
+
 /** Writes all of `bytes`, of which `ofFile` from `head` on are the file's, and takes note of them as they go. */
 async function writeAll(transfer: Transfer, bytes: Uint8Array, head: number, ofFile: number): Promise<void> {
   let written = 0;
@@ -52,22 +59,11 @@ async function writeAll(transfer: Transfer, bytes: Uint8Array, head: number, ofF
     try {
       written += await transfer.guard(transfer.target.write(bytes.subarray(written), transfer.stop));
     } catch (error) {
-      throw asFailure(transfer, error);
+      throw transfer.asFailure(error);
     }
     const now = Math.min(Math.max(written - head, 0), ofFile);
     if (now > noted) transfer.moved(now - noted, "copy");
     else transfer.progress();
     noted = now;
   }
-}
-
-/** A runtime's own error of a write as this package's. */
-function asFailure(transfer: Transfer, error: unknown): unknown {
-  if (transfer.stop.aborted) return transfer.stop.reason;
-  if (!(error instanceof Error)) return error;
-  const { code, errno, syscall = "write" } = error as { code?: string; errno?: number; syscall?: string };
-  if (code !== undefined && isLost(code)) return transfer.failure(code, Math.abs(errno ?? 0), syscall, error);
-  if (isLost(error.name)) return transfer.failure(error.name, Math.abs(errno ?? 0), syscall, error);
-  if (error instanceof SendfileError) return transfer.failure(error.code, error.errno, error.syscall, error);
-  return error;
 }

@@ -136,8 +136,12 @@ export class Libc {
   /** Bytes read at an absolute position, 0 at the end, or a negated errno. */
   pread(fd: number, into: Uint8Array, position: number): number {
     const { call, wide } = this.library;
-    const result = call.pread(fd, into, wide(into.length), wide(position));
-    return result < 0 ? this.#failed() : result;
+    for (;;) {
+      const result = call.pread(fd, into, wide(into.length), wide(position));
+      if (result >= 0) return result;
+      const failed = this.#failed();
+      if (this.errorName(failed) !== "EINTR") return failed; // a signal, where the file system waits for another
+    }
   }
 
   /** As `pread`, in a thread of the runtime's; only where `library.callsAway`. The caller keeps `fd` open until then. */

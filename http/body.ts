@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import { rememberInMemory } from "../in_memory.ts";
-import { canRead, readAway } from "../read_file.ts";
+import { canRead, readAway, readNow } from "../read_file.ts";
 import { aheadOf, pieceOf, sleepWhile } from "../rate.ts";
 import type { FileBody } from "./file.ts";
 
@@ -46,7 +46,7 @@ export function readWhole(
 /** A read may be short in the middle of a file (a signal, a network file system). */
 function readExactly(fd: number, into: Uint8Array, offset: number): void {
   for (let at = 0; at < into.length;) {
-    const bytes = fs.readSync(fd, into, at, into.length - at, offset + at);
+    const bytes = readNow(fd, into.subarray(at), offset + at);
     if (bytes === 0) throw new TruncatedError();
     at += bytes;
   }
