@@ -42,9 +42,12 @@ export function linux(arch: "x64" | "arm64"): System {
   // asm/unistd.h and asm/stat.h
   const SYS_fstat = arch === "x64" ? 5 : 80;
   const SYS_preadv2 = arch === "x64" ? 327 : 286;
-  let links: number | undefined;
+  let links = -1;
   // Open for good: from there the way of a readlink is 2.3 µs, from / it is 3.8.
-  const openLinks = (call: Library["call"]): number => links ??= call.open(LINKS, O_CLOEXEC);
+  const openLinks = (call: Library["call"]): number => {
+    if (links < 0) links = call.open(LINKS, O_CLOEXEC); // again, where descriptors had run out
+    return links;
+  };
   const modeAt = arch === "x64" ? 24 : 16;
   const triplet = arch === "x64" ? "x86_64-linux-gnu" : "aarch64-linux-gnu";
   const musl = arch === "x64" ? "x86_64" : "aarch64";

@@ -4,7 +4,8 @@ import { join } from "@std/path";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import process from "node:process";
-import { replaceLibc } from "../ffi/load.ts";
+import { linux } from "../ffi/linux.ts";
+import { loadLibc, replaceLibc } from "../ffi/load.ts";
 import { refusal } from "../http/file.ts";
 import { openInside, parseTarget } from "../http/paths.ts";
 import { folder, openBelow } from "./data.ts";
@@ -254,3 +255,23 @@ test("a target is decoded once, name by name", () => {
     assertEquals(names(bad), 400, bad);
   }
 });
+
+test("the path of a descriptor is told again where descriptors had run out", () => {
+  const system = linux(process.arch === "arm64" ? "arm64" : "x64");
+  const libc = loadLibc(system);
+  assert(typeof libc !== "string", String(libc));
+  const { call, wide } = libc.library;
+  const root = fs.realpathSync(folder());
+  const fd = fs.openSync(root, "r");
+  let isFull = true;
+  const open = (path: Uint8Array, flags: number) => isFull ? -1 : call.open(path, flags);
+  const library = { ...libc.library, wide, call: { ...call, open } };
+  try {
+    assertEquals(system.path!(library, fd), undefined);
+    isFull = false;
+    assertEquals(system.path!(library, fd), root);
+  } finally {
+    fs.closeSync(fd);
+    fs.rmdirSync(root);
+  }
+}, { skip: process.platform === "linux" ? undefined : "only Linux tells the path of a descriptor" });
