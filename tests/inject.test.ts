@@ -12,7 +12,7 @@ import { folder } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 import type { Report as ServerReport } from "./inject/child_servers.ts";
 import type { Report as SocketReport } from "./inject/child_sockets.ts";
-import { ACCEPT_RULES, nameOf, type Rule, RULES, RUNTIME_RULES } from "./inject/rules.ts";
+import { ACCEPT_RULES, nameOf, OPEN_RULES, type Rule, RULES, RUNTIME_RULES } from "./inject/rules.ts";
 import { missing } from "./site.ts";
 
 const skip = process.platform === "linux" ? missing("cc") : "needs Linux";
@@ -102,12 +102,12 @@ const servers = isBun ? ["FileServer", "node:http", "Bun.serve"] : [
 ];
 
 /** What a rule that a response survives, or not, may come to. */
-const CUT = ["complete", "cut", "none", "500"];
+const CUT = ["complete", "cut", "none", "500", "503"];
 
 for (const kind of servers) {
   test(`${kind}: a response under each injected error is right or cut off`, async () => {
     const reports = await run<ServerReport>("child_servers.ts", kind);
-    const rules = [...RULES.filter(({ copy }) => !copy), ...RUNTIME_RULES];
+    const rules = [...RULES.filter(({ copy }) => !copy), ...OPEN_RULES, ...RUNTIME_RULES];
     if (kind === "FileServer") rules.push(...ACCEPT_RULES);
     for (const rule of rules) {
       const report = reports.get(nameOf(rule))!;

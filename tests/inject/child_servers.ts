@@ -10,7 +10,7 @@ import { request } from "../http_client.ts";
 import { KINDS, type Running } from "../http_servers.ts";
 import { SlowClient } from "../slow_client.ts";
 import { inject, lift, opened } from "./knobs.ts";
-import { ACCEPT_RULES, nameOf, type Rule, RULES, RUNTIME_RULES, SIZE } from "./rules.ts";
+import { ACCEPT_RULES, nameOf, OPEN_RULES, type Rule, RULES, RUNTIME_RULES, SIZE } from "./rules.ts";
 
 /** What came of a response, and of the next one without a rule. */
 export interface Report {
@@ -80,7 +80,7 @@ async function report(rule?: Rule): Promise<Report> {
 
 for (let i = 0; i < 3; i++) await report(); // what is opened once for all
 const accepting = name === "FileServer" ? ACCEPT_RULES : []; // the others accept by themselves
-for (const rule of [...RULES.filter(({ copy }) => !copy), ...RUNTIME_RULES, ...accepting]) {
+for (const rule of [...RULES.filter(({ copy }) => !copy), ...OPEN_RULES, ...RUNTIME_RULES, ...accepting]) {
   console.log(JSON.stringify(await report(rule)));
 }
 fs.rmSync(root, { recursive: true });

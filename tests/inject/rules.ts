@@ -126,6 +126,12 @@ export const RUNTIME_RULES: readonly Rule[] = [
   ...each("pread", [1, 3], ["EIO"], undefined, RUNTIME),
 ];
 
+/** Of what a server opens: what FFI opens once for all, and the file. */
+export const OPEN_RULES: readonly Rule[] = [
+  ...each("open", [1], ["EMFILE", "ENOMEM"], OK),
+  ...each("open", [1, 2], ["EMFILE", "EIO"], undefined, { caller: "runtime" }),
+];
+
 export function nameOf({ call, caller, from, times, fault, copy }: Rule): string {
   const what = typeof fault === "number" ? `at most ${fault} byte` : fault;
   return `${caller === "ours" ? "" : "the runtime's "}${call} ${from}${
