@@ -78,7 +78,13 @@ export class Sending {
     this.#out = way.socket.fd;
     this.#ours = way.socket.owned;
     const { libc, source } = way;
-    if (libc.tellsCached && transfer.isSized) this.#readAhead = new ReadAhead(libc, source.inode);
+    if (libc.tellsCached && transfer.isSized) {
+      this.#readAhead = new ReadAhead(
+        libc,
+        source.inode,
+        (position) => source.read(new Uint8Array(1), position),
+      );
+    }
   }
 
   #begin(): void {

@@ -14,11 +14,18 @@ const STEP = 64 * 1024;
 const BLIND = 128 * 1024;
 
 /**
- * Milliseconds above which such a call has waited for the disk. Before the next one others run, for longer each time
- * while calls have to wait, up to the most: meanwhile the disk reads on.
+ * Milliseconds above which such a call has waited for the disk. From then on a thread of the runtime's reads the last
+ * byte of each piece before it is sent, until so many in a row have come in less than a millisecond: that takes 20 to
+ * 80 µs (measured).
  */
 const WAITED = 2;
-const MOST_REST = 100;
+const QUICK = 8;
+
+/** Milliseconds for which other files of a thread are taken to be on a slow disk, too. */
+const WARNED = 5000;
+
+/** When a call has waited for the disk last, by `performance.now`. */
+let warned = -Infinity;
 
 /**
  * Bytes that are read ahead of what is sent, at least (where the disk takes its time, and at first) and at most.
@@ -63,15 +70,17 @@ export class ReadAhead {
   /** The system was asked to read up to here. */
   #asked = 0;
   #window = LEAST;
+  /** Reads the byte at a position, away from this thread. */
+  readonly #read: (position: number) => number | Promise<number>;
   /** Nothing tells what is in memory. */
   #isBlind = false;
-  /** Milliseconds of rest between two such steps; and when the next may be, by `performance.now`. */
-  #rest = 0;
-  #restsUntil = 0;
+  /** Pieces that came quickly, one after the other; with enough of them the next is sent as it is. */
+  #quick = 0;
 
-  constructor(libc: Libc, inode: bigint | undefined) {
+  constructor(libc: Libc, inode: bigint | undefined, read: (position: number) => number | Promise<number>) {
     this.#libc = libc;
     this.#inode = inode;
+    this.#read = read;
   }
 
   /** Bytes, `count` at most, that can be sent without a wait for the disk; 0: none, and they are being read. */
@@ -79,9 +88,9 @@ export class ReadAhead {
     const { position, count } = range;
     const now = performance.now();
     if (!this.#isBlind && (position >= this.#found || now - this.#foundAt > FRESH)) this.#find(range, now);
-    if (!this.#isBlind) return Math.min(count, this.#found - position);
-    this.#readOn(range);
-    return now < this.#restsUntil ? 0 : Math.min(count, BLIND);
+    if (this.#isBlind) this.#readOn(range);
+    if (this.#found > position) return Math.min(count, this.#found - position);
+    return this.#isBlind && this.#quick >= QUICK ? Math.min(count, BLIND) : 0;
   }
 
   /** Runs a call that sends a part of the range. */
@@ -91,9 +100,10 @@ export class ReadAhead {
     const result = call();
     const now = performance.now();
     if (result === remaining) rememberInMemory({ fd, ino: this.#inode }, position, position + result, now);
-    const waited = now - began > WAITED;
-    this.#rest = waited ? Math.min(Math.max(2, 1.5 * this.#rest), MOST_REST) : 0.8 * this.#rest;
-    this.#restsUntil = this.#rest < 1 ? 0 : now + this.#rest;
+    if (now - began > WAITED) {
+      this.#quick = 0;
+      warned = now;
+    }
     return result;
   }
 
@@ -108,7 +118,7 @@ export class ReadAhead {
     this.#readOn(range);
     this.#found = position;
     const first = this.#libc.canReadNow(fd, position);
-    this.#isBlind = first === undefined;
+    if (first === undefined) this.#goBlind(now);
     // No further than is being read already, from its first byte to its last. The question alone for a byte behind that
     // makes the kernel read it, before what lies between.
     const limit = Math.min(end, this.#asked);
@@ -117,6 +127,24 @@ export class ReadAhead {
       if (!this.#libc.canReadNow(fd, next - 1)) break;
       this.#found = next;
     }
+  }
+
+  #goBlind(now: number): void {
+    this.#isBlind = true;
+    this.#quick = now - warned > WARNED ? QUICK : 0;
+  }
+
+  /** Waits for the last byte of the next piece in a thread of the runtime's. */
+  async #readBlindly({ position, remaining }: Range): Promise<void> {
+    const end = position + Math.min(remaining, BLIND);
+    const began = performance.now();
+    try {
+      await this.#read(end - 1);
+    } catch {
+      // sendfile(2) says why
+    }
+    this.#quick = performance.now() - began < 1 ? this.#quick + 1 : 0;
+    this.#found = end;
   }
 
   /** Has the window read that begins at the position, once half of the one before was used. */
@@ -132,10 +160,15 @@ export class ReadAhead {
     const began = performance.now();
     let again = began + AGAIN;
     for (let pause = 1; this.ready(range) === 0; pause = Math.min(2 * pause, LOOK)) {
-      await sleep(Math.max(pause, this.#restsUntil - performance.now()), stop);
+      if (this.#isBlind) {
+        await this.#readBlindly(range); // to its end: until then the descriptor is in use
+        stop.throwIfAborted();
+        return;
+      }
+      await sleep(pause, stop);
       const now = performance.now();
       if (now - began > PATIENCE) {
-        this.#isBlind = true;
+        this.#goBlind(now);
       } else if (now > again) {
         this.#asked = range.position;
         again = now + AGAIN;

@@ -148,6 +148,17 @@ test("sendfile: a timer runs beside four transfers of cold files", async () => {
   assert(after.diskWaits > before.diskWaits, "nobody waited for the disk");
 }, { skip: whyNoSlowDisk() });
 
+test("sendfile: a timer runs beside four transfers where nothing tells what is in memory", async () => {
+  using told = telling({ isCached: () => undefined, canReadNow: () => undefined });
+  const before = sendfileStats();
+  const times = await countTimers(plain, {});
+  assert(times >= 60, `a timer ran ${times} times`);
+  const after = sendfileStats();
+  assertEquals(after.sendfile.bytes - before.sendfile.bytes, 4 * LARGE);
+  assert(after.diskWaits > before.diskWaits, "nobody waited for the disk");
+  assert(told.counts.every((count) => count <= 128 * KIB), `${told.counts}`);
+}, { skip: whyNoSlowDisk() });
+
 for (const [name, open] of Object.entries(OPEN)) {
   for (const libc of ["with", "without"] as const) {
     // Deno's node:fs gives no descriptor to others than itself.
