@@ -10,7 +10,7 @@ export {
   SendfileNotAvailableError,
   SendfileTimeoutError,
 } from "./errors.ts";
-export type { SendfileOptions, SendfileStart, Via } from "./options.ts";
+export type { SendfileOptions, SendfileStart, Via } from "./transfer/options.ts";
 export { SendfileRegion } from "./region.ts";
 export { type SendfileReport, sendfileReport, type SocketReport } from "./report.ts";
 export {
@@ -21,7 +21,7 @@ export {
   whyNotSendfile,
 } from "./sendfile.ts";
 export type { FileHandleLike, SendfileFile } from "./source.ts";
-export { type SendfileStats, sendfileStats } from "./stats.ts";
+export { type SendfileStats, sendfileStats } from "./transfer/stats.ts";
 export type { SendfileSocket } from "./target.ts";
 export type { BunSocketLike } from "./target/bun.ts";
 export type { NodeSocketLike, NodeWriteCallback } from "./target/node.ts";

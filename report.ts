@@ -1,4 +1,4 @@
-import type { Via } from "./options.ts";
+import type { Via } from "./transfer/options.ts";
 
 /** What {@link sendfileReport} has found out about one kind of socket or server. */
 export interface SocketReport {

@@ -1,14 +1,14 @@
-import { endInTurn } from "./budget.ts";
+import { endInTurn } from "./transfer/budget.ts";
 import { SendfileNotAvailableError } from "./errors.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
-import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./loop.ts";
-import { checkOptions, type SendfileOptions } from "./options.ts";
-import { beginWithin, inOrder, isBusy } from "./queue.ts";
+import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./transfer/native.ts";
+import { checkOptions, type SendfileOptions } from "./transfer/options.ts";
+import { beginWithin, inOrder, isBusy } from "./transfer/queue.ts";
 import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./source.ts";
 import { type SendfileSocket, targetOf } from "./target.ts";
 import type { Target } from "./target/target.ts";
-import { type Observer, Transfer } from "./transfer.ts";
+import { type Observer, Transfer } from "./transfer/transfer.ts";
 
 /**
  * Sends a file, or a range of it, over a connected stream socket by sendfile(2), and where that cannot be used by

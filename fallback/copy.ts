@@ -1,5 +1,5 @@
-import { isTurnDue, spend, turn } from "../budget.ts";
-import type { Transfer } from "../transfer.ts";
+import { isTurnDue, spend, turn } from "../transfer/budget.ts";
+import type { Transfer } from "../transfer/transfer.ts";
 
 /** Bytes read ahead for one socket: enough for good throughput, and 100 slow clients cost 25 MB. */
 const BUFFER = 256 * 1024;

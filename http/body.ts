@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import { rememberInMemory } from "../in_memory.ts";
 import { canRead, readAway, readNow } from "../read_file.ts";
-import { aheadOf, pieceOf, sleepWhile } from "../rate.ts";
+import { aheadOf, pieceOf, sleepWhile } from "../transfer/rate_limit.ts";
 import type { FileBody } from "./file.ts";
 
 /** Bytes read at a time from a file that is streamed. */

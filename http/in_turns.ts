@@ -1,6 +1,6 @@
 /** Work on many things of which each takes little, such that others run in between. */
 import { Buffer } from "node:buffer";
-import { isTurnDue, rest, spend } from "../budget.ts";
+import { isTurnDue, rest, spend } from "../transfer/budget.ts";
 
 /** Resolves when the next step may be taken; to be awaited before each. */
 export function nextStep(): Promise<void> | undefined {

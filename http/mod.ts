@@ -23,7 +23,7 @@ import { toResponse } from "./response.ts";
 
 export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./with_sendfile.ts";
 export type { FileInfo, FileOptions, ServeDirectoryOptions, StdFileInfo };
-export type { Via } from "../options.ts";
+export type { Via } from "../transfer/options.ts";
 export type {
   HeaderFields,
   RequestLike,

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import type { SendfileOptions } from "../options.ts";
+import type { SendfileOptions } from "../transfer/options.ts";
 import type { FileBody } from "./file.ts";
 import { stallLimit } from "./stall.ts";
 

@@ -3,7 +3,7 @@ import { ConnectionClosedError, SendfileTimeoutError } from "../errors.ts";
 import { sendParts } from "../sendfile.ts";
 import { SeenFile } from "../source.ts";
 import type { SendfileSocket } from "../target.ts";
-import { isLost, type Observer } from "../transfer.ts";
+import { isLost, type Observer } from "../transfer/transfer.ts";
 import { TruncatedError } from "./body.ts";
 import type { FileBody } from "./file.ts";
 import { countOf, optionsOf } from "./parts.ts";

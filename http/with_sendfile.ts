@@ -3,7 +3,7 @@ import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { isBun, isDeno } from "../runtime.ts";
 import { whyNotSendfile } from "../sendfile.ts";
-import { count, counters } from "../stats.ts";
+import { count, counters } from "../transfer/stats.ts";
 import { whyBunCopies } from "./bun_way.ts";
 import { RecentMap } from "./recent_map.ts";
 import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./response.ts";

@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import process from "node:process";
 import { libc as loadLibc } from "../ffi/load.ts";
-import type { Via } from "../options.ts";
+import type { Via } from "../transfer/options.ts";
 import { isDeno } from "../runtime.ts";
 import { sendfile } from "../sendfile.ts";
 import { type SendfileSocket, targetOf } from "../target.ts";

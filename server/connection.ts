@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
-import { isTurnDue, rest, spend } from "../budget.ts";
+import { isTurnDue, rest, spend } from "../transfer/budget.ts";
 import { socketClosed } from "../errors.ts";
 import { type Answer, answerText, REASONS } from "../http/answer.ts";
 import { httpDate } from "../http/date.ts";
@@ -12,7 +12,7 @@ import { type Outcome, problemOf, type Sent, transmit } from "../http/transmit.t
 import { yieldToEventLoop } from "../runtime.ts";
 import { targetOf } from "../target.ts";
 import { acknowledgedBy } from "../target/acknowledged.ts";
-import { timedOut } from "../transfer.ts";
+import { timedOut } from "../transfer/transfer.ts";
 import type { ConnectionLimitOptions, ConnectionLimits, LimitedConnection } from "./connection_limits.ts";
 import { type Head, parseHead } from "./head.ts";
 import { Reader } from "./reader.ts";

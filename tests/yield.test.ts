@@ -5,7 +5,7 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import process from "node:process";
 import { fromFileUrl, join } from "@std/path";
-import { isTurnDue, spend, turn } from "../budget.ts";
+import { isTurnDue, spend, turn } from "../transfer/budget.ts";
 import { sendfile, type SendfileOptions, type SendfileSocket, sendfileStats } from "../mod.ts";
 import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { nextRound, yieldToEventLoop } from "../runtime.ts";

@@ -5,7 +5,7 @@ const FS_FILE = { runtime: "deno", reason: "Bun has no Deno.FsFile" } as const;
 export const TRANSFER: readonly Mutation[] = [
   {
     name: "no turn between the pieces of a transfer",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "if (isTurnDue()) await turn();",
     replace: "void turn;",
     why: "Peers that read as fast as we send would keep everybody else waiting.",
@@ -13,7 +13,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "no turn between small transfers",
-    file: "budget.ts",
+    file: "transfer/budget.ts",
     search: "return isTurnDue() ? rest().then(() => sent) : sent;",
     replace: "return sent;",
     why: "A loop of small transfers would keep timers and sockets waiting for as long as it lasts.",
@@ -30,7 +30,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a timeout counts from the beginning of the transfer",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "this.#lastProgress = calledAt;",
     replace: "void calledAt;",
     why: "A call that waits behind another would take up to twice its timeout.",
@@ -38,7 +38,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a timeout does not end the wait for the beginning",
-    file: "queue.ts",
+    file: "transfer/queue.ts",
     search: "limit === undefined ? undefined : setTimeout(() => giveUp(timedOut(limit, 0)), limit)",
     replace: "undefined as ReturnType<typeof setTimeout> | undefined",
     why: "A call behind a client that reads nothing would never end.",
@@ -46,7 +46,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a timeout longer than a timer can wait fires at once",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "timeout !== undefined && timeout <= LONGEST_TIMER ? timeout : undefined",
     replace: "timeout",
     why: "`timeout: Infinity` would end each transfer that has to wait.",
@@ -54,7 +54,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a pause longer than a timer can wait is none",
-    file: "rate.ts",
+    file: "transfer/rate_limit.ts",
     search: "setTimeout(wake, Math.min(left, LONGEST_TIMER))",
     replace: "setTimeout(wake, left)",
     why: "A tiny rate limit would hold the thread: the timer fires at once, for ever.",
@@ -63,7 +63,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "copies of the module do not share their queue",
-    file: "queue.ts",
+    file: "transfer/queue.ts",
     search: 'Symbol.for("@zerocopy/sendfile.queue")',
     replace: "Symbol()",
     why: "Transfers of two copies on one socket would mix their bytes.",
@@ -71,7 +71,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the piece of one call is 1 GiB",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "const most = transfer.sent === 0 ? FIRST : PIECE;",
     replace: "const most = 1024 * 1024 * 1024;",
     why: "One peer that reads as fast as we send would hold the thread for as long as its file lasts.",
@@ -79,7 +79,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "EINTR ends a transfer",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: 'if (code === "EINTR" || code === "EBUSY") return "again";',
     replace: 'if (code === "EBUSY") return "again";',
     why: "A signal to the process would break a download off.",
@@ -87,7 +87,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "EAGAIN does not wait",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: 'if (code === "EAGAIN") return "wait";',
     replace: 'if (code === "EAGAIN") return "again";',
     why: "A slow client would cost a whole core.",
@@ -95,7 +95,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the socket is not duplicated",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "this.#out = dup;\n    this.#ours = true;",
     replace: "libc.close(dup);",
     why: "Bytes could go to whoever has the closed socket's number.",
@@ -103,7 +103,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the duplicate of the socket is not closed",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "if (this.#ours) libc.close(this.#out);",
     replace: "",
     why: "Each transfer that waits would cost a descriptor, and hold the connection open.",
@@ -111,7 +111,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a held socket is not looked at again behind a wait",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "return this.#ours || !this.#hasWaited || this.#way.socket.alive(this.#out);",
     replace: "return true;",
     why: "Bytes would go to whoever has the closed socket's number.",
@@ -120,7 +120,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "held bytes are not let go",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "if ((this.#corked || this.#held) && this.#isSocket()) libc.cork(this.#out, false);",
     replace: "",
     why: "The end of a response would wait for the kernel's 200 ms.",
@@ -128,7 +128,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a header is not held for the file",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "transfer.remaining > 0 || transfer.trailer.length > 0);",
     replace: "false);",
     why: "A small response would go in two segments.",
@@ -136,7 +136,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "fallback: false is not heeded",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);",
     replace: "",
     why: "Who wants no copy would get one.",
@@ -144,7 +144,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "EINVAL is an error",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: '  "EINVAL",\n',
     replace: "",
     why: "Where sendfile(2) does not do it, the transfer would fail in place of copying.",
@@ -152,7 +152,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the source is not made ours before a wait",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "const { libc, source } = this.#way;\n    source.keep();",
     replace: "const { libc } = this.#way;",
     why: "Bytes of whichever file has the closed number would go.",
@@ -160,7 +160,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the copy does not make the source ours",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "transfer.source.keep();",
     replace: "",
     why: "Bytes of whichever file has the closed number would go.",
@@ -168,7 +168,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a transfer does not wait for the one before",
-    file: "queue.ts",
+    file: "transfer/queue.ts",
     search: "const before = last.get(socket);",
     replace: "const before = undefined as Promise<number> | undefined;",
     why: "Bytes of two files would mix.",
@@ -176,7 +176,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a failed transfer holds up the next one",
-    file: "queue.ts",
+    file: "transfer/queue.ts",
     search: "before.then(start, start)",
     replace: "before.then(start)",
     why: "One failure would fail all that were begun behind it.",
@@ -208,7 +208,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a reset is no ConnectionClosedError",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: '  "ECONNRESET",\n',
     replace: "",
     why: "Servers would log a client that has left as a fault of their own.",
@@ -216,7 +216,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a broken pipe is no ConnectionClosedError",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: '  "EPIPE",\n',
     replace: "",
     why: "Servers would log a client that has left as a fault of their own.",
@@ -224,7 +224,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the position is not moved",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "this.source.seek(this.position);",
     replace: "",
     why: "A Deno.FsFile would not stand behind what was sent.",
@@ -233,7 +233,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "an abort in the middle leaves the connection open",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "else if (this.options.signal?.aborted && this.begun) this.target.abandon();",
     replace: "",
     why: "The client would wait for ever for the rest of a response that nobody sends.",
@@ -241,7 +241,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the idle timer is not restarted",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "this.target.touch?.();",
     replace: "",
     why: "A server's idle timeout would end a download in the middle.",
@@ -249,7 +249,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the timeout is not started",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "if (timeout === undefined) return;\n    this.#clock",
     replace: "return;\n    this.#clock",
     why: "A client that reads nothing would keep a descriptor for ever.",
@@ -257,7 +257,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "progress does not restart the timeout",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "if (this.#lastProgress !== undefined) this.#lastProgress = performance.now();",
     replace: "",
     why: "A slow but steady client would be cut off.",
@@ -265,7 +265,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "what the peer acknowledges is no progress",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "if (acked !== undefined && acked > this.#acked!) {",
     replace: "if (false as boolean) {",
     why: "A client that takes a large buffer's worth slowly would be cut off.",
@@ -273,7 +273,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "to have been asked is progress",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "if (acked !== undefined && acked > this.#acked!) {",
     replace: "if (acked !== undefined) {",
     why: "A client that takes nothing would keep a descriptor for ever.",
@@ -281,7 +281,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a poller's error does not say what was sent",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "throw this.#transfer.asFailure(error);",
     replace: "throw error;",
     why: "Who resumes a download would send all of it again.",
@@ -289,7 +289,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a duplicate's error does not say what was sent",
-    file: "loop.ts",
+    file: "transfer/native.ts",
     search: "this.#transfer.attempt(() => source.keep());",
     replace: "source.keep();",
     why: "Who resumes a download would send all of it again.",
@@ -305,7 +305,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a signal is not heard",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: 'signal.addEventListener("abort", this.#onAbort, { once: true });',
     replace: "",
     why: "A signal could not end a transfer that waits.",
@@ -313,7 +313,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a count is not kept to",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "const promised = Math.min(options.count ?? Infinity, inRegion);",
     replace: "const promised = inRegion;",
     why: "A range would be answered with all the rest of the file.",
@@ -321,7 +321,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a region's end is not kept to",
-    file: "transfer.ts",
+    file: "transfer/transfer.ts",
     search: "const promised = Math.min(options.count ?? Infinity, inRegion);",
     replace: "const promised = options.count ?? Infinity;",
     why: "A SendfileRegion would send what lies behind it.",
@@ -329,7 +329,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the rate limit has no pieces",
-    file: "rate.ts",
+    file: "transfer/rate_limit.ts",
     search: "Math.max(1, Math.floor(rateLimit / PIECES))",
     replace: "Infinity",
     why: "A limited client would get its whole file at once.",
@@ -337,7 +337,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the rate limit lets everything go at once",
-    file: "rate.ts",
+    file: "transfer/rate_limit.ts",
     search: "began + sent / rateLimit * 1000 - performance.now()",
     replace: "0",
     why: "A limited client would get its whole file at once.",

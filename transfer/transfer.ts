@@ -3,13 +3,13 @@ import {
   SendfileError,
   SendfileNotAvailableError,
   SendfileTimeoutError,
-} from "./errors.ts";
+} from "../errors.ts";
 import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
-import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate.ts";
-import type { Source } from "./source.ts";
+import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate_limit.ts";
+import type { Source } from "../source.ts";
 import { counters } from "./stats.ts";
-import { acknowledgedBy } from "./target/acknowledged.ts";
-import type { Target } from "./target/target.ts";
+import { acknowledgedBy } from "../target/acknowledged.ts";
+import type { Target } from "../target/target.ts";
 
 const NOTHING = new Uint8Array(0);
 

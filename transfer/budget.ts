@@ -1,4 +1,4 @@
-import { yieldToEventLoop } from "./runtime.ts";
+import { yieldToEventLoop } from "../runtime.ts";
 
 /** Steps between two looks at the clock, which costs more than to count them. */
 const STEPS = 32;

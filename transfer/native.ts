@@ -1,13 +1,13 @@
 import { isTurnDue, spend, turn } from "./budget.ts";
-import { SendfileError, SendfileNotAvailableError, TRUNCATED } from "./errors.ts";
-import { copy } from "./fallback/copy.ts";
-import type { Libc } from "./ffi/libc.ts";
-import { isExhausted } from "./exhausted.ts";
-import { type Range, ReadAhead } from "./read_ahead.ts";
-import type { Source } from "./source.ts";
+import { SendfileError, SendfileNotAvailableError, TRUNCATED } from "../errors.ts";
+import { copy } from "../fallback/copy.ts";
+import type { Libc } from "../ffi/libc.ts";
+import { isExhausted } from "../exhausted.ts";
+import { type Range, ReadAhead } from "../read_ahead.ts";
+import type { Source } from "../source.ts";
 import { count, counters } from "./stats.ts";
-import { untilWritable } from "./target/room.ts";
-import type { Descriptor } from "./target/target.ts";
+import { untilWritable } from "../target/room.ts";
+import type { Descriptor } from "../target/target.ts";
 import { limitOf, timedOut, type Transfer } from "./transfer.ts";
 
 /** Bytes asked of a transfer's first call: what fits into the socket's buffer (4 MiB at most by default). */

@@ -1,5 +1,5 @@
-import { checkCount, checkOffset } from "./region.ts";
-import type { WebAbortSignal } from "./types.ts";
+import { checkCount, checkOffset } from "../region.ts";
+import type { WebAbortSignal } from "../types.ts";
 
 /** Which way a transfer goes: by sendfile(2), or by reading and writing. */
 export type Via = "sendfile" | "copy";
