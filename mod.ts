@@ -11,7 +11,7 @@ export {
   SendfileTimeoutError,
 } from "./errors.ts";
 export type { SendfileOptions, SendfileStart, Via } from "./transfer/options.ts";
-export { SendfileRegion } from "./region.ts";
+export { SendfileRegion } from "./files/region.ts";
 export { type SendfileReport, sendfileReport, type SocketReport } from "./report.ts";
 export {
   canUseSendfile,
@@ -20,7 +20,7 @@ export {
   sendfileSync,
   whyNotSendfile,
 } from "./sendfile.ts";
-export type { FileHandleLike, SendfileFile } from "./source.ts";
+export type { FileHandleLike, SendfileFile } from "./files/source.ts";
 export { type SendfileStats, sendfileStats } from "./transfer/stats.ts";
 export type { SendfileSocket } from "./target.ts";
 export type { BunSocketLike } from "./target/bun.ts";

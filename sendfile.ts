@@ -5,7 +5,7 @@ import { libc as loadLibc } from "./ffi/load.ts";
 import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./transfer/native.ts";
 import { checkOptions, type SendfileOptions } from "./transfer/options.ts";
 import { beginWithin, inOrder, isBusy } from "./transfer/queue.ts";
-import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./source.ts";
+import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./files/source.ts";
 import { type SendfileSocket, targetOf } from "./target.ts";
 import type { Target } from "./target/target.ts";
 import { type Observer, Transfer } from "./transfer/transfer.ts";

@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
-import { rememberInMemory } from "../in_memory.ts";
-import { canRead, readAway, readNow } from "../read_file.ts";
+import { rememberInMemory } from "../files/in_memory.ts";
+import { canRead, readAway, readNow } from "../files/read_file.ts";
 import { aheadOf, pieceOf, sleepWhile } from "../transfer/rate_limit.ts";
 import type { FileBody } from "./file.ts";
 

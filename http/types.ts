@@ -1,7 +1,7 @@
 // @ts-types="npm:@types/mime-types@^3.0.1"
 import mime from "mime-types";
 import { extname } from "node:path";
-import { readAt } from "../read_file.ts";
+import { readAt } from "../files/read_file.ts";
 import type { OpenFile } from "./file.ts";
 import { RecentMap } from "./recent_map.ts";
 

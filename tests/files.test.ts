@@ -12,7 +12,7 @@ import {
   sendfileStats,
   sendfileSync,
 } from "../mod.ts";
-import { openSource } from "../source.ts";
+import { openSource } from "../files/source.ts";
 import { assertBytes, bytes, concat, DATA, folder, moveTo, openBelow, positionOf, testFile } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 import { onlyBy } from "./helpers.ts";

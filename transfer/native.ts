@@ -3,8 +3,8 @@ import { SendfileError, SendfileNotAvailableError, TRUNCATED } from "../errors.t
 import { copy } from "../fallback/copy.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { isExhausted } from "../exhausted.ts";
-import { type Range, ReadAhead } from "../read_ahead.ts";
-import type { Source } from "../source.ts";
+import { type Range, ReadAhead } from "../files/read_ahead.ts";
+import type { Source } from "../files/source.ts";
 import { count, counters } from "./stats.ts";
 import { untilWritable } from "../target/room.ts";
 import type { Descriptor } from "../target/target.ts";

@@ -1,4 +1,4 @@
-import { checkCount, checkOffset } from "../region.ts";
+import { checkCount, checkOffset } from "../files/region.ts";
 import type { WebAbortSignal } from "../types.ts";
 
 /** Which way a transfer goes: by sendfile(2), or by reading and writing. */

@@ -6,7 +6,7 @@ import {
 } from "../errors.ts";
 import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
 import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate_limit.ts";
-import type { Source } from "../source.ts";
+import type { Source } from "../files/source.ts";
 import { counters } from "./stats.ts";
 import { acknowledgedBy } from "../target/acknowledged.ts";
 import type { Target } from "../target/target.ts";

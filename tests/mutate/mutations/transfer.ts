@@ -21,7 +21,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "the duplicate of a Deno.FsFile's descriptor is not looked at",
-    file: "source.ts",
+    file: "files/source.ts",
     search: "if (!isFile(libc, dup, id) || !libc.isReadable(dup)) {",
     replace: "if (!libc.isReadable(dup)) {",
     why: "The number may be a Worker's, which has opened another file there meanwhile.",

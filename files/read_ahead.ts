@@ -1,4 +1,4 @@
-import type { Libc } from "./ffi/libc.ts";
+import type { Libc } from "../ffi/libc.ts";
 import { FRESH, isInMemory, rememberInMemory } from "./in_memory.ts";
 
 /** Bytes of a file that are asked about at a time. */

@@ -1,13 +1,13 @@
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
-import { NOT_REGULAR, notRegular, SendfileError } from "./errors.ts";
-import { exactFileId, type FileId, isSameFile } from "./ffi/file_id.ts";
-import { findFile, isFile } from "./ffi/find.ts";
-import type { Libc } from "./ffi/libc.ts";
+import { NOT_REGULAR, notRegular, SendfileError } from "../errors.ts";
+import { exactFileId, type FileId, isSameFile } from "../ffi/file_id.ts";
+import { findFile, isFile } from "../ffi/find.ts";
+import type { Libc } from "../ffi/libc.ts";
 import { isInMemory } from "./in_memory.ts";
 import { readAt, readAway } from "./read_file.ts";
 import { SendfileRegion } from "./region.ts";
-import type { DenoFsFileLike, WebBlob, WebURL } from "./types.ts";
+import type { DenoFsFileLike, WebBlob, WebURL } from "../types.ts";
 
 /** The part in use of node:fs/promises' FileHandle. */
 export interface FileHandleLike {

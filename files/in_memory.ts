@@ -1,4 +1,4 @@
-import type { Libc } from "./ffi/libc.ts";
+import type { Libc } from "../ffi/libc.ts";
 
 /** An open file. */
 export interface InMemoryFile {

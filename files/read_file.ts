@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { libc } from "./ffi/load.ts";
+import { libc } from "../ffi/load.ts";
 import { type InMemoryFile, isInMemory, rememberInMemory } from "./in_memory.ts";
 
 /**

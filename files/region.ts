@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
-import { notRegular } from "./errors.ts";
-import type { WebURL } from "./types.ts";
+import { notRegular } from "../errors.ts";
+import type { WebURL } from "../types.ts";
 
 /** Throws unless `offset` is a number of bytes: an integer from 0 to 2^53 - 1. */
 export function checkOffset(offset: unknown): asserts offset is number {
