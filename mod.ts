@@ -22,9 +22,9 @@ export {
 } from "./sendfile.ts";
 export type { FileHandleLike, SendfileFile } from "./files/source.ts";
 export { type SendfileStats, sendfileStats } from "./transfer/stats.ts";
-export type { SendfileSocket } from "./target.ts";
-export type { BunSocketLike } from "./target/bun.ts";
-export type { NodeSocketLike, NodeWriteCallback } from "./target/node.ts";
+export type { SendfileSocket } from "./sockets/mod.ts";
+export type { BunSocketLike } from "./sockets/bun_socket.ts";
+export type { NodeSocketLike, NodeWriteCallback } from "./sockets/node_socket.ts";
 export type {
   AbortSignalLike,
   BlobLike,

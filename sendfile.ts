@@ -6,8 +6,8 @@ import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./tran
 import { checkOptions, type SendfileOptions } from "./transfer/options.ts";
 import { beginWithin, inOrder, isBusy } from "./transfer/queue.ts";
 import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./files/source.ts";
-import { type SendfileSocket, targetOf } from "./target.ts";
-import type { Target } from "./target/target.ts";
+import { type SendfileSocket, targetOf } from "./sockets/mod.ts";
+import type { Target } from "./sockets/adapter.ts";
 import { type Observer, Transfer } from "./transfer/transfer.ts";
 
 /**

@@ -7,7 +7,7 @@ import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { writable } from "../ffi/mod.ts";
 import { sendfile, type SendfileSocket } from "../mod.ts";
-import { targetOf } from "../target.ts";
+import { targetOf } from "../sockets/mod.ts";
 import type { Served } from "./served.ts";
 
 const descriptors = new WeakMap<object, number>();

@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { targetOf } from "../target.ts";
+import { targetOf } from "../sockets/mod.ts";
 import type { Answer, Asked } from "./answer.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "./file.ts";

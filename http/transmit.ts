@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import { ConnectionClosedError, SendfileTimeoutError } from "../errors.ts";
 import { sendParts } from "../sendfile.ts";
 import { SeenFile } from "../files/source.ts";
-import type { SendfileSocket } from "../target.ts";
+import type { SendfileSocket } from "../sockets/mod.ts";
 import { isLost, type Observer } from "../transfer/transfer.ts";
 import { TruncatedError } from "./body.ts";
 import type { FileBody } from "./file.ts";

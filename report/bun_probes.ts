@@ -1,4 +1,4 @@
-import type { BunSocketLike } from "../target/bun.ts";
+import type { BunSocketLike } from "../sockets/bun_socket.ts";
 import { collect, type Connection, type Probe, socketProbe } from "./probe.ts";
 import { withUnixPath } from "./unix_path.ts";
 

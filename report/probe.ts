@@ -5,7 +5,7 @@ import { libc as loadLibc } from "../ffi/load.ts";
 import type { Via } from "../transfer/options.ts";
 import { isDeno } from "../runtime.ts";
 import { sendfile } from "../sendfile.ts";
-import { type SendfileSocket, targetOf } from "../target.ts";
+import { type SendfileSocket, targetOf } from "../sockets/mod.ts";
 
 /** How the file went. */
 export interface Outcome {

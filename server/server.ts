@@ -1,4 +1,4 @@
-import { isExhausted } from "../exhausted.ts";
+import { isExhausted } from "../sockets/exhausted.ts";
 import { Connection, type Site } from "./connection.ts";
 import { ConnectionLimits } from "./connection_limits.ts";
 import { Warnings } from "./warnings.ts";

@@ -1,4 +1,4 @@
-import type { SendfileSocket } from "../target.ts";
+import type { SendfileSocket } from "../sockets/mod.ts";
 
 /** A connection that a runtime has accepted. Whoever gets it closes it. */
 export interface Wire {

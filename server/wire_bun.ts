@@ -1,4 +1,4 @@
-import type { BunSocketLike } from "../target/bun.ts";
+import type { BunSocketLike } from "../sockets/bun_socket.ts";
 import { Inbox } from "./inbox.ts";
 import type { Listen, Wire } from "./wire.ts";
 

@@ -1,4 +1,4 @@
-import { isExhausted } from "../exhausted.ts";
+import { isExhausted } from "../sockets/exhausted.ts";
 import { yieldToEventLoop } from "../runtime.ts";
 import type { Listen, Wire } from "./wire.ts";
 

@@ -7,7 +7,7 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
-import { isExhausted } from "../exhausted.ts";
+import { isExhausted } from "../sockets/exhausted.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
 import { parseTarget } from "../http/paths.ts";

@@ -18,7 +18,7 @@ import { FileServer } from "../server/server.ts";
 import type { Listen, Wire } from "../server/wire.ts";
 import { listenBun } from "../server/wire_bun.ts";
 import { listenDeno } from "../server/wire_deno.ts";
-import type { SendfileSocket } from "../target.ts";
+import type { SendfileSocket } from "../sockets/mod.ts";
 import { bytes, descriptors, openBelow } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 import { assertSame, Client, DEADLINE, request } from "./http_client.ts";

@@ -2,12 +2,12 @@ import { isTurnDue, spend, turn } from "./budget.ts";
 import { SendfileError, SendfileNotAvailableError, TRUNCATED } from "../errors.ts";
 import { copy } from "../fallback/copy.ts";
 import type { Libc } from "../ffi/libc.ts";
-import { isExhausted } from "../exhausted.ts";
+import { isExhausted } from "../sockets/exhausted.ts";
 import { type Range, ReadAhead } from "../files/read_ahead.ts";
 import type { Source } from "../files/source.ts";
 import { count, counters } from "./stats.ts";
-import { untilWritable } from "../target/room.ts";
-import type { Descriptor } from "../target/target.ts";
+import { untilWritable } from "../sockets/wait_writable.ts";
+import type { Descriptor } from "../sockets/adapter.ts";
 import { limitOf, timedOut, type Transfer } from "./transfer.ts";
 
 /** Bytes asked of a transfer's first call: what fits into the socket's buffer (4 MiB at most by default). */

@@ -1,4 +1,4 @@
-import type { SendfileSocket } from "../target.ts";
+import type { SendfileSocket } from "../sockets/mod.ts";
 import { limitOf, timedOut } from "./transfer.ts";
 
 type Sent = number | Promise<number>;

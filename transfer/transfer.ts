@@ -8,8 +8,8 @@ import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
 import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate_limit.ts";
 import type { Source } from "../files/source.ts";
 import { counters } from "./stats.ts";
-import { acknowledgedBy } from "../target/acknowledged.ts";
-import type { Target } from "../target/target.ts";
+import { acknowledgedBy } from "../sockets/acknowledged.ts";
+import type { Target } from "../sockets/adapter.ts";
 
 const NOTHING = new Uint8Array(0);
 

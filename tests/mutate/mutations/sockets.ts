@@ -13,7 +13,7 @@ const BUN_TLS = { runtime: "bun", reason: "Deno tells no descriptor of a TLS soc
 export const SOCKETS: readonly Mutation[] = [
   {
     name: "a Deno.Conn that is closed is taken for open",
-    file: "target/deno.ts",
+    file: "sockets/deno_conn.ts",
     search: 'if ((error as Error).name === "BadResource") return false;',
     replace: "if (error) return true;",
     why: "A client that comes again from the same port may have a closed connection's number and addresses.",
@@ -24,7 +24,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a Deno.Conn is always alive",
-    file: "target/deno.ts",
+    file: "sockets/deno_conn.ts",
     search:
       "return this.#cookie !== 0n && this.#libc!.cookie(this.fd) === this.#cookie &&\n      this.#isOpen(this.#libc!, this.fd);",
     replace: "return true;",
@@ -34,7 +34,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a descriptor is used without FFI's checks: datagrams",
-    file: "target/descriptor.ts",
+    file: "sockets/raw_fd.ts",
     search: "if (!libc.isStreamSocket(fd)) throw",
     replace: "if (false) throw",
     why: "A datagram socket would get a file in pieces of which some are lost.",
@@ -42,7 +42,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a blocking descriptor is taken",
-    file: "target/descriptor.ts",
+    file: "sockets/raw_fd.ts",
     search: "if (!libc.isNonBlocking(fd)) {",
     replace: "if (false) {",
     why: "A blocking descriptor would hold the thread until its peer reads.",
@@ -50,7 +50,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a Bun TLS socket goes natively",
-    file: "target/bun.ts",
+    file: "sockets/bun_socket.ts",
     search: 'if (this.#isTls) return "TLS";',
     replace: "",
     why: "The file would go in clear text between TLS records.",
@@ -59,7 +59,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a Bun socket is always open",
-    file: "target/bun.ts",
+    file: "sockets/bun_socket.ts",
     search: "return this.#socket.readyState === OPEN;",
     replace: "return true;",
     why: "A transfer to a closed socket would not end.",
@@ -69,7 +69,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a lost Bun socket is not seen",
-    file: "target/bun.ts",
+    file: "sockets/bun_socket.ts",
     search: "if (written < 0) throw socketClosed();",
     replace: "",
     why: "A transfer to a closed socket would not end.",
@@ -78,7 +78,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a Deno TLS connection goes natively",
-    file: "target/deno.ts",
+    file: "sockets/deno_conn.ts",
     search: 'if ("handshake" in this.#conn) return "TLS";',
     replace: "",
     why: "The file would go in clear text between TLS records.",
@@ -87,7 +87,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "the descriptor that Deno tells is not checked",
-    file: "target/deno.ts",
+    file: "sockets/deno_conn.ts",
     search: "isConnection(libc, told, ends)",
     replace: "true",
     why: "A closed connection's file would go to whoever has its descriptor's number now.",
@@ -97,7 +97,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a node:tls socket goes natively",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: 'if (socket.encrypted) return "TLS";',
     replace: "",
     why: "The file would go in clear text between TLS records.",
@@ -106,7 +106,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a node socket is idle although it still writes",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: "_writableState?.pendingcb === 0 &&",
     replace: "",
     why: "The file would overtake what was written before.",
@@ -115,7 +115,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a connecting node socket is not waited for",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: "if (socket.connecting) await connected(socket);",
     replace: "",
     why: "A transfer begun right after connect() would fail.",
@@ -123,7 +123,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "writes overtake a transfer",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: "if (chunk !== turn) return write.call(socket, chunk, encoding, callback);",
     replace: "",
     why: "What is written behind a transfer would be lost.",
@@ -131,7 +131,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "chunks are written all at once around a transfer",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: 'shadow(socket, "_writev", null);',
     replace: "",
     why: "A transfer among several waiting writes would be sent as an empty chunk.",
@@ -139,7 +139,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "the socket keeps the transfer's _write",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: 'Reflect.deleteProperty(this.#socket, "_write");',
     replace: "",
     why: "The socket would be unusable behind a transfer.",
@@ -147,7 +147,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "a half-closed client counts as closed",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: "!this.#socket.destroyed || (isHttp && libc.tcp(ours)?.halfClosed === true)",
     replace: "!this.#socket.destroyed",
     why: "A client that half-closes after its request would not get its file.",
@@ -155,7 +155,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "what Bun's server still holds is not asked for",
-    file: "target/node.ts",
+    file: "sockets/node_socket.ts",
     search: "if (_httpMessage?.writableLength !== 0)",
     replace: "if (false)",
     why: "The body would overtake its head.",

@@ -1,7 +1,7 @@
 import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
-import type { Target } from "./target.ts";
+import type { Target } from "./adapter.ts";
 
 /**
  * Bytes that the peer's system has acknowledged of all that was sent to it; undefined where nobody can tell: no FFI,

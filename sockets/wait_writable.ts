@@ -1,4 +1,4 @@
-import { isExhausted } from "../exhausted.ts";
+import { isExhausted } from "./exhausted.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
 import { poller } from "../ffi/poller.ts";

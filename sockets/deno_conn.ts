@@ -3,7 +3,7 @@ import { findConnection, isConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { ConnectionView } from "./acknowledged.ts";
 import type { DenoConnLike } from "../types.ts";
-import type { Descriptor, Target } from "./target.ts";
+import type { Descriptor, Target } from "./adapter.ts";
 
 /** Whether `socket` is a `Deno.Conn`, by its shape: other runtimes have no class to compare with. */
 export function isDenoConn(socket: object): socket is DenoConnLike {

@@ -5,7 +5,7 @@ import type { Libc } from "../ffi/libc.ts";
 import { isBun, yieldToEventLoop } from "../runtime.ts";
 import { ConnectionView } from "./acknowledged.ts";
 import { untilTaken } from "./bun_http.ts";
-import type { Descriptor, Target } from "./target.ts";
+import type { Descriptor, Target } from "./adapter.ts";
 
 /** What the stream is told of a write: nothing, or what went wrong. */
 export type NodeWriteCallback = (error?: Error | null) => void;

@@ -1,9 +1,9 @@
-import { BunSocket, type BunSocketLike, isBunSocket } from "./target/bun.ts";
-import { DenoConn, isDenoConn } from "./target/deno.ts";
-import { DescriptorSocket } from "./target/descriptor.ts";
-import { isNodeSocket, NodeSocket, type NodeSocketLike } from "./target/node.ts";
-import type { Target } from "./target/target.ts";
-import type { DenoConnLike } from "./types.ts";
+import { BunSocket, type BunSocketLike, isBunSocket } from "./bun_socket.ts";
+import { DenoConn, isDenoConn } from "./deno_conn.ts";
+import { DescriptorSocket } from "./raw_fd.ts";
+import { isNodeSocket, NodeSocket, type NodeSocketLike } from "./node_socket.ts";
+import type { Target } from "./adapter.ts";
+import type { DenoConnLike } from "../types.ts";
 
 /**
  * What {@link sendfile} sends to: a `Deno.Conn` (TCP, unix, TLS), a socket of `Bun.listen` or `Bun.connect`, a

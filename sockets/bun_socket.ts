@@ -1,7 +1,7 @@
 import { socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
-import { room } from "./room.ts";
-import type { Descriptor, Target } from "./target.ts";
+import { room } from "./wait_writable.ts";
+import type { Descriptor, Target } from "./adapter.ts";
 
 /** The part in use of what `Bun.listen` and `Bun.connect` give. */
 export interface BunSocketLike {

@@ -2,8 +2,8 @@ import * as fs from "node:fs";
 import { SendfileNotAvailableError, socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
-import { room } from "./room.ts";
-import type { Descriptor, Target } from "./target.ts";
+import { room } from "./wait_writable.ts";
+import type { Descriptor, Target } from "./adapter.ts";
 
 /** A plain descriptor number. Who gives it owns it, and keeps it open for the whole transfer. */
 export class DescriptorSocket implements Target {
