@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
-import { type Field, precondition, rangeIsCurrent, type Validators } from "./conditions.ts";
-import { httpDate, parseHttpDate } from "./date.ts";
+import { type Field, precondition, rangeIsCurrent, type Validators } from "./rfc9110/preconditions.ts";
+import { httpDate, parseHttpDate } from "./rfc9110/date.ts";
 import { type FileBody, isFileBody, NOT_FOUND, type OpenFile, openRegular, type Refusal } from "./file.ts";
 import {
   checkField,
@@ -14,10 +14,10 @@ import {
   valueOf,
 } from "./headers.ts";
 import type { HeaderFields } from "../types.ts";
-import { multipart } from "./multipart.ts";
+import { multipart } from "./rfc9110/multipart.ts";
 import type { Rules } from "./options.ts";
-import { acceptedEncodings, type Encoding } from "./precompressed.ts";
-import { parseRange, type Range } from "./range.ts";
+import { acceptedEncodings, type Encoding } from "./rfc9110/content_coding.ts";
+import { parseRange, type Range } from "./rfc9110/range.ts";
 import { applyInfo, type StdFileInfo } from "./file_info.ts";
 import { type Content, contentOf } from "./types.ts";
 

@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { quality } from "./accept.ts";
+import { quality } from "./rfc9110/quality.ts";
 import {
   type Answer,
   answerFile,

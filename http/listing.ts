@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import * as fs from "node:fs";
 import { isDeno } from "../runtime.ts";
-import { quality } from "./accept.ts";
+import { quality } from "./rfc9110/quality.ts";
 import { type Answer, answerRefusal, type Asked } from "./answer.ts";
 import { refusal } from "./file.ts";
 import { type Fields, putTextFields } from "./headers.ts";

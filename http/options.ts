@@ -11,7 +11,7 @@ import {
   STRINGS,
 } from "./check_options.ts";
 import { checkField, type FieldList, overlay, parseField } from "./headers.ts";
-import { type Encoding, ENCODINGS } from "./precompressed.ts";
+import { type Encoding, ENCODINGS } from "./rfc9110/content_coding.ts";
 
 /** What is known of a file when its response's head is made. */
 export interface FileInfo {

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { isTurnDue, rest, spend } from "../transfer/budget.ts";
 import { socketClosed } from "../errors.ts";
 import { type Answer, answerText, REASONS } from "../http/answer.ts";
-import { httpDate } from "../http/date.ts";
+import { httpDate } from "../http/rfc9110/date.ts";
 import { isFileBody } from "../http/file.ts";
 import type { Rules } from "../http/options.ts";
 import { bytesOf } from "../http/parts.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { acceptedEncodings, ENCODINGS } from "../../../http/precompressed.ts";
+import { acceptedEncodings, ENCODINGS } from "../../../http/rfc9110/content_coding.ts";
 import { test } from "../../harness.ts";
 
 const TABLE: readonly [field: string | undefined, expected: string[]][] = [

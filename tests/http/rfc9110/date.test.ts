@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { httpDate, parseHttpDate } from "../../../http/date.ts";
+import { httpDate, parseHttpDate } from "../../../http/rfc9110/date.ts";
 import { test } from "../../harness.ts";
 
 const SECONDS = 784111777;

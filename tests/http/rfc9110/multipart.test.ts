@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { multipart } from "../../../http/multipart.ts";
+import { multipart } from "../../../http/rfc9110/multipart.ts";
 import { test } from "../../harness.ts";
 
 test("multipart: heads, trailer and length as RFC 9110, 14.6 has them", () => {

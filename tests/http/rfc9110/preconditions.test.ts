@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { precondition, rangeIsCurrent, type Validators } from "../../../http/conditions.ts";
+import { precondition, rangeIsCurrent, type Validators } from "../../../http/rfc9110/preconditions.ts";
 import { test } from "../../harness.ts";
 
 type Fields = Readonly<Record<string, string>>;

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { quality } from "../../../http/accept.ts";
+import { quality } from "../../../http/rfc9110/quality.ts";
 import { test } from "../../harness.ts";
 
 const TABLE: readonly [field: string, value: string, wildcards: string[], number | undefined][] = [

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { parseRange } from "../../../http/range.ts";
+import { parseRange } from "../../../http/rfc9110/range.ts";
 import { test } from "../../harness.ts";
 
 type Expected = readonly (readonly [offset: number, count: number])[] | "416" | "ignored";

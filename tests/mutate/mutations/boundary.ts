@@ -173,7 +173,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "an end behind the file is not clamped",
-    file: "http/range.ts",
+    file: "http/rfc9110/range.ts",
     search: 'last === "" ? size - 1 : Math.min(Number(last), size - 1)',
     replace: 'last === "" ? size - 1 : Number(last)',
     why: "The head would promise more than the file has.",
@@ -181,7 +181,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a start behind the file is a range",
-    file: "http/range.ts",
+    file: "http/rfc9110/range.ts",
     search: "return offset > end ? undefined :",
     replace: "return",
     why: "The head would promise what is not there.",
@@ -189,7 +189,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "any number of ranges is served",
-    file: "http/range.ts",
+    file: "http/rfc9110/range.ts",
     search: " || ++specs > MAX_RANGES",
     replace: " || ++specs > 1e9",
     why: "One small request would cost the server thousands of reads.",
@@ -197,7 +197,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "ranges may overlap without end",
-    file: "http/range.ts",
+    file: "http/rfc9110/range.ts",
     search: "specs === 0 || total > size ? undefined : ranges",
     replace: "specs === 0 ? undefined : ranges",
     why: "One small request would be answered with many times the file.",

@@ -1,4 +1,4 @@
-import { quality } from "./accept.ts";
+import { quality } from "./quality.ts";
 
 /** A content coding and the ending of the files that are in it. */
 export interface Encoding {
