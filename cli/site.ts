@@ -1,6 +1,6 @@
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 import type { Site } from "../server/connection.ts";
 import type { Command } from "./command.ts";
 import { logLine } from "./log.ts";

@@ -1,7 +1,14 @@
 import * as fs from "node:fs";
 import { type Field, precondition, rangeIsCurrent, type Validators } from "./rfc9110/preconditions.ts";
 import { httpDate, parseHttpDate } from "./rfc9110/date.ts";
-import { type FileBody, isFileBody, NOT_FOUND, type OpenFile, openRegular, type Refusal } from "./file.ts";
+import {
+  type FileBody,
+  isFileBody,
+  NOT_FOUND,
+  type OpenFile,
+  openRegular,
+  type Refusal,
+} from "./root/open_file.ts";
 import {
   checkField,
   describesContent,

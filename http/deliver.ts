@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { targetOf } from "../sockets/mod.ts";
 import type { Answer, Asked } from "./answer.ts";
 import { Chunks } from "./body.ts";
-import { type FileBody, isFileBody } from "./file.ts";
+import { type FileBody, isFileBody } from "./root/open_file.ts";
 import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "./headers.ts";
 import { holdReading } from "./hold_reading.ts";
 import type { Rules } from "./options.ts";

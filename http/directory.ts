@@ -8,12 +8,12 @@ import {
   answerRefusal,
   type Asked,
 } from "./answer.ts";
-import { FORBIDDEN, NOT_FOUND, type OpenFile, type Refusal } from "./file.ts";
+import { FORBIDDEN, NOT_FOUND, type OpenFile, type Refusal } from "./root/open_file.ts";
 import { answerListing } from "./listing.ts";
 import { locationOf } from "./location.ts";
-import { warnOfMissingRoot } from "./missing_root.ts";
+import { warnOfMissingRoot } from "./root/missing_root.ts";
 import type { DirectoryRules } from "./options.ts";
-import { type Directory, type InsideFile, isPlain, openInside, type Target } from "./paths.ts";
+import { type Directory, type InsideFile, isPlain, openInside, type Target } from "./root/request_target.ts";
 
 /** The answer to a request for something below `root`. */
 export function answerDirectory(

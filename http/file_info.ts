@@ -1,4 +1,4 @@
-import type { OpenFile } from "./file.ts";
+import type { OpenFile } from "./root/open_file.ts";
 
 /** What `Deno.stat` gives for a file, as far as it is used. */
 export interface StdFileInfo {

@@ -1,4 +1,4 @@
-import type { Refusal } from "./file.ts";
+import type { Refusal } from "./root/open_file.ts";
 import { REASONS } from "./answer.ts";
 
 /**

@@ -3,11 +3,11 @@ import * as fs from "node:fs";
 import { isDeno } from "../runtime.ts";
 import { quality } from "./rfc9110/quality.ts";
 import { type Answer, answerRefusal, type Asked } from "./answer.ts";
-import { refusal } from "./file.ts";
+import { refusal } from "./root/open_file.ts";
 import { type Fields, putTextFields } from "./headers.ts";
 import { encodeInTurns, nextStep, sortInTurns } from "./in_turns.ts";
 import type { DirectoryRules } from "./options.ts";
-import { type Directory, isPlain, openInside, type Target } from "./paths.ts";
+import { type Directory, isPlain, openInside, type Target } from "./root/request_target.ts";
 
 /** One line of a listing. */
 interface Entry {

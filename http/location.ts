@@ -1,4 +1,4 @@
-import type { Target } from "./paths.ts";
+import type { Target } from "./root/request_target.ts";
 
 /**
  * The relative reference from a request's own path to the same path with single slashes, and with a slash at its end

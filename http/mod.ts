@@ -18,7 +18,7 @@ import {
   rulesOf,
   type ServeDirectoryOptions,
 } from "./options.ts";
-import { parseTarget } from "./paths.ts";
+import { parseTarget } from "./root/request_target.ts";
 import { toResponse } from "./response.ts";
 
 export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./with_sendfile.ts";

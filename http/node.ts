@@ -12,10 +12,10 @@ import type { WebURL } from "../types.ts";
 import { type Answer, answerPath, type Asked, type Preset } from "./answer.ts";
 import { cutOff, deliver, inTurn } from "./deliver.ts";
 import { answerDirectory } from "./directory.ts";
-import { BAD_REQUEST, type OpenFile } from "./file.ts";
+import { BAD_REQUEST, type OpenFile } from "./root/open_file.ts";
 import { describesFile, isServers } from "./headers.ts";
 import { HttpError } from "./http_error.ts";
-import { warnOfMissingRoot } from "./missing_root.ts";
+import { warnOfMissingRoot } from "./root/missing_root.ts";
 import {
   type Dotfiles,
   type HeaderObject,
@@ -25,7 +25,7 @@ import {
   staticRulesOf,
 } from "./node_options.ts";
 import type { FileInfo, FileOptions, ServeDirectoryOptions } from "./options.ts";
-import { parseTarget } from "./paths.ts";
+import { parseTarget } from "./root/request_target.ts";
 import type { Sent } from "./transmit.ts";
 
 export { HttpError };

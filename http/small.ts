@@ -1,6 +1,6 @@
 import { type Answer, answerRefusal, type Asked } from "./answer.ts";
 import { readWhole } from "./body.ts";
-import { isFileBody, refusal } from "./file.ts";
+import { isFileBody, refusal } from "./root/open_file.ts";
 import type { Rules } from "./options.ts";
 
 /**

@@ -9,7 +9,7 @@ import { sendParts } from "../sendfile.ts";
 import { SeenFile } from "../files/source.ts";
 import type { Observer } from "../transfer/transfer.ts";
 import { TruncatedError } from "./body.ts";
-import { type FileBody, type OpenFile, openRegular } from "./file.ts";
+import { type FileBody, type OpenFile, openRegular } from "./root/open_file.ts";
 import { countOf, optionsOf } from "./parts.ts";
 import type { FileStream } from "./response.ts";
 import { stallLimit } from "./stall.ts";

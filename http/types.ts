@@ -2,7 +2,7 @@
 import mime from "mime-types";
 import { extname } from "node:path";
 import { readAt } from "../files/read_file.ts";
-import type { OpenFile } from "./file.ts";
+import type { OpenFile } from "./root/open_file.ts";
 import { RecentMap } from "./recent_map.ts";
 
 /** What a file holds, as its name says. */

@@ -4,7 +4,7 @@ import { isTurnDue, rest, spend } from "../transfer/budget.ts";
 import { socketClosed } from "../errors.ts";
 import { type Answer, answerText, REASONS } from "../http/answer.ts";
 import { httpDate } from "../http/rfc9110/date.ts";
-import { isFileBody } from "../http/file.ts";
+import { isFileBody } from "../http/root/open_file.ts";
 import type { Rules } from "../http/options.ts";
 import { bytesOf } from "../http/parts.ts";
 import { stallLimit } from "../http/stall.ts";

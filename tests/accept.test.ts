@@ -10,7 +10,7 @@ import process from "node:process";
 import { isExhausted } from "../sockets/exhausted.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 import { FileServer } from "../server/server.ts";
 import { Warnings } from "../server/warnings.ts";
 import { DATA, descriptors } from "./data.ts";

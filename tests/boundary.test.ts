@@ -6,8 +6,8 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { linux } from "../ffi/linux.ts";
 import { loadLibc, replaceLibc } from "../ffi/load.ts";
-import { refusal } from "../http/file.ts";
-import { openInside, parseTarget } from "../http/paths.ts";
+import { refusal } from "../http/root/open_file.ts";
+import { openInside, parseTarget } from "../http/root/request_target.ts";
 import { folder, openBelow } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 

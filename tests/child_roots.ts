@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import process from "node:process";
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 
 const [base, count] = process.argv.slice(2);
 const { gc, Bun } = globalThis as { gc?: () => void; Bun?: { gc(wait: boolean): void } };

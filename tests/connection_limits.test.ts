@@ -8,7 +8,7 @@ import { findConnection, parseConnection } from "../ffi/find.ts";
 import { libc } from "../ffi/load.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 import type { ConnectionLimitOptions } from "../server/connection_limits.ts";
 import { FileServer } from "../server/server.ts";
 import { test } from "./harness.ts";

@@ -6,7 +6,7 @@ import { answerDirectory } from "../http/directory.ts";
 import { serveDir, type ServeDirectoryOptions, serveFile } from "../http/mod.ts";
 import { sendFile, serveStatic } from "../http/node.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 import { FileServer } from "../server/server.ts";
 import { isBun } from "./harness.ts";
 

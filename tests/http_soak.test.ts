@@ -16,7 +16,7 @@ import { answerDirectory } from "../http/directory.ts";
 import { serveDir, serveFile } from "../http/mod.ts";
 import { sendFile, type Sent, serveStatic } from "../http/node.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 import type { Head as Asked } from "../server/head.ts";
 import { FileServer } from "../server/server.ts";
 import { assertBytes, bytes, descriptors, folder, openBelow, until } from "./data.ts";

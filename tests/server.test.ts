@@ -10,7 +10,7 @@ import { Worker } from "node:worker_threads";
 import type { Answer } from "../http/answer.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 import type { Sent } from "../http/transmit.ts";
 import { Connection, type Site } from "../server/connection.ts";
 import { endOfHead, type Head, parseHead } from "../server/head.ts";

@@ -9,7 +9,7 @@ import { answerDirectory } from "../http/directory.ts";
 import { serveDir, withSendfile } from "../http/mod.ts";
 import { serveStatic } from "../http/node.ts";
 import { directoryRulesOf } from "../http/options.ts";
-import { parseTarget } from "../http/paths.ts";
+import { parseTarget } from "../http/root/request_target.ts";
 import { replaceStallLimit } from "../http/stall.ts";
 import { SendfileTimeoutError } from "../errors.ts";
 import { sendfile, sendfileSync } from "../mod.ts";

@@ -1,4 +1,4 @@
-import type { FileBody } from "../file.ts";
+import type { FileBody } from "../root/open_file.ts";
 import type { Range } from "./range.ts";
 
 /**

@@ -4,7 +4,7 @@ const DENO_PATH = { runtime: "deno", reason: "Bun reads the path of a descriptor
 export const BOUNDARY: readonly Mutation[] = [
   {
     name: "two dots are a name",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: 'if (name === "" || name === "." || name === "..") return false;',
     replace: 'if (name === "" || name === ".") return false;',
     why: "A client could climb out of the root, as far as the second check lets it.",
@@ -12,7 +12,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a name may hold a separator",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: "if (/[/\\\\\\0]/.test(name)) return false;",
     replace: "",
     why: "%2F would climb out of the root, as far as the second check lets it.",
@@ -20,7 +20,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "dotfiles are shown",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: 'return dotfiles || !name.startsWith(".") || name === ".well-known";',
     replace: "return true;",
     why: ".git and .env would be public.",
@@ -28,7 +28,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "where the descriptor lies is not asked",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: "isInside(real, root))",
     replace: "true)",
     why: "A symlink could lead out of the root.",
@@ -36,7 +36,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a root's name may go on",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: "root.endsWith(sep) ? root : root + sep",
     replace: "root",
     why: "A directory beside the root whose name begins with the root's would be public.",
@@ -44,7 +44,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a root that is pointed elsewhere is not looked up again",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: " || isBelow(real, realRoot(root, true));",
     replace: ";",
     why: "A new release behind a symlink would be 404 until the next start.",
@@ -52,7 +52,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "what a path was and is may differ",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: "const same = isSameFile(opened, seen) && (exact || opened.ctimeNs === seen.ctimeNs);",
     replace: "const same = true;",
     why: "Without FFI, who can write below the root could serve what is outside.",
@@ -61,7 +61,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a refused file stays open",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: "  fs.closeSync(found.fd);\n  return NOT_FOUND;",
     replace: "  return NOT_FOUND;",
     why: "Each refused request would cost a descriptor.",
@@ -69,7 +69,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a name is decoded twice",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: "const decoded = decodeURIComponent(name);",
     replace: "const decoded = decodeURIComponent(decodeURIComponent(name));",
     why: "%252e%252e would climb where a proxy has let it pass.",
@@ -77,7 +77,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "NUL is a letter",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: 'return decoded.includes("\\0") ? undefined : decoded;',
     replace: "return decoded;",
     why: "A name would mean one thing here and another to C.",
@@ -85,7 +85,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "urlRoot is not compared",
-    file: "http/paths.ts",
+    file: "http/root/request_target.ts",
     search: "if (urlRoot.some((name, i) => names[i] !== name)) return NOT_FOUND;",
     replace: "",
     why: "Paths beside urlRoot would lead to files.",
@@ -93,7 +93,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "an open FIFO is waited for",
-    file: "http/file.ts",
+    file: "http/root/open_file.ts",
     search: "(fs.constants.O_NONBLOCK ?? 0)",
     replace: "0",
     why: "Who can make a FIFO below the root could stop the server.",
@@ -101,7 +101,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "any kind of file is a regular file",
-    file: "http/file.ts",
+    file: "http/root/open_file.ts",
     search: "if (seen.regular) return",
     replace: "if (!seen.directory) return",
     why: "A FIFO's or a device's bytes would be sent.",
@@ -109,7 +109,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a directory is not closed",
-    file: "http/file.ts",
+    file: "http/root/open_file.ts",
     search: 'if (found.kind !== "directory") return found;\n  fs.closeSync(found.fd);',
     replace: 'if (found.kind !== "directory") return found;',
     why: "Each request for a directory as a file would cost a descriptor.",
@@ -117,7 +117,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "EACCES is the server's fault",
-    file: "http/file.ts",
+    file: "http/root/open_file.ts",
     search: '    case "EACCES":\n',
     replace: "",
     why: "What may not be read would be told from what is not there.",
@@ -125,7 +125,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "too many open files are not found",
-    file: "http/file.ts",
+    file: "http/root/open_file.ts",
     search: 'case "EMFILE":\n',
     replace: "",
     why: "Caches would remember a busy moment as a missing file.",
@@ -133,7 +133,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "what was seen stays seen",
-    file: "http/seen.ts",
+    file: "http/root/real_path_cache.ts",
     search: "const FRESH = 1000;",
     replace: "const FRESH = 60_000;",
     why: "A directory that was moved out would be served for a minute.",
@@ -141,7 +141,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a clock that is set back keeps what was seen",
-    file: "http/seen.ts",
+    file: "http/root/real_path_cache.ts",
     search: "age >= 0 && age < FRESH",
     replace: "age < FRESH",
     why: "A directory that was moved out would be served until the clock has caught up.",
@@ -149,7 +149,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a file's time of change is not compared",
-    file: "http/seen.ts",
+    file: "http/root/real_path_cache.ts",
     search: " && one.changed === other.changed",
     replace: "",
     why: "A symlink to a file that was moved out would be served for a second.",
@@ -157,7 +157,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "a file's inode is not compared",
-    file: "http/seen.ts",
+    file: "http/root/real_path_cache.ts",
     search: "isSameFile(one, other) && ",
     replace: "",
     why: "A symlink to a file outside that was changed in the same moment would be served.",
@@ -165,7 +165,7 @@ export const BOUNDARY: readonly Mutation[] = [
   },
   {
     name: "roots share what was seen",
-    file: "http/seen.ts",
+    file: "http/root/real_path_cache.ts",
     search: "if (sighting?.root !== root) return undefined;",
     replace: "if (sighting === undefined) return undefined;",
     why: "What is inside of one root would be inside of another.",

@@ -1,5 +1,5 @@
 import * as fs from "node:fs";
-import { libc } from "../ffi/load.ts";
+import { libc } from "../../ffi/load.ts";
 
 /** A regular file, open for reading. Who gets it closes it. */
 export interface OpenFile {

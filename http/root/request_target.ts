@@ -1,11 +1,11 @@
 import { join, resolve, sep } from "node:path";
 import * as fs from "node:fs";
 import process from "node:process";
-import { libc } from "../ffi/load.ts";
-import { exactFileId, isSameFile } from "../ffi/file_id.ts";
-import { BAD_REQUEST, NOT_FOUND, type OpenFile, openFile, type Refusal, refusal } from "./file.ts";
-import { RecentMap } from "./recent_map.ts";
-import { lastSeen, saw } from "./seen.ts";
+import { libc } from "../../ffi/load.ts";
+import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
+import { BAD_REQUEST, NOT_FOUND, type OpenFile, openFile, type Refusal, refusal } from "./open_file.ts";
+import { RecentMap } from "../recent_map.ts";
+import { lastSeen, saw } from "./real_path_cache.ts";
 
 /** A request target, taken apart. */
 export interface Target {
