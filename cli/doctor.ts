@@ -1,7 +1,7 @@
 import { createConnection } from "node:net";
 import { serveFile } from "../http/mod.ts";
-import { withSendfile } from "../http/with_sendfile.ts";
-import type { BodyWay } from "../http/takeover.ts";
+import { withSendfile } from "../http/send/with_sendfile.ts";
+import type { BodyWay } from "../http/send/handoff.ts";
 import type { SendfileReport, SocketReport } from "../report.ts";
 import { makeReport } from "../report/make_report.ts";
 import { checkReceived, collect, type Probe } from "../report/probe.ts";

@@ -1,5 +1,5 @@
 import { printable } from "../http/printable.ts";
-import type { Sent } from "../http/transmit.ts";
+import type { Sent } from "../http/send/socket.ts";
 import type { Head } from "../server/head.ts";
 
 /** How requests are logged. `verbose`: the text with more of it. */

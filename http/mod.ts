@@ -19,9 +19,9 @@ import {
   type ServeDirectoryOptions,
 } from "./options.ts";
 import { parseTarget } from "./root/request_target.ts";
-import { toResponse } from "./response.ts";
+import { toResponse } from "./send/fetch_response.ts";
 
-export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./with_sendfile.ts";
+export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./send/with_sendfile.ts";
 export type { FileInfo, FileOptions, ServeDirectoryOptions, StdFileInfo };
 export type { Via } from "../transfer/options.ts";
 export type {

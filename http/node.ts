@@ -10,7 +10,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { fileURLToPath } from "node:url";
 import type { WebURL } from "../types.ts";
 import { type Answer, answerPath, type Asked, type Preset } from "./answer.ts";
-import { cutOff, deliver, inTurn } from "./deliver.ts";
+import { cutOff, deliver, inTurn } from "./send/node_response.ts";
 import { answerDirectory } from "./directory.ts";
 import { BAD_REQUEST, type OpenFile } from "./root/open_file.ts";
 import { describesFile, isServers } from "./headers.ts";
@@ -26,7 +26,7 @@ import {
 } from "./node_options.ts";
 import type { FileInfo, FileOptions, ServeDirectoryOptions } from "./options.ts";
 import { parseTarget } from "./root/request_target.ts";
-import type { Sent } from "./transmit.ts";
+import type { Sent } from "./send/socket.ts";
 
 export { HttpError };
 export type {

@@ -27,7 +27,7 @@ import {
   SHARED_DIRECTORY_TYPES,
   SHARED_TYPES,
 } from "./options.ts";
-import type { Sent } from "./transmit.ts";
+import type { Sent } from "./send/socket.ts";
 
 /** What names that start with a dot get: the file, 403, or 404 as if there was none (`.well-known` excepted). */
 export type Dotfiles = "allow" | "deny" | "ignore";

@@ -11,7 +11,7 @@ import type { Answer } from "../http/answer.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
-import type { Sent } from "../http/transmit.ts";
+import type { Sent } from "../http/send/socket.ts";
 import { Connection, type Site } from "../server/connection.ts";
 import { endOfHead, type Head, parseHead } from "../server/head.ts";
 import { FileServer } from "../server/server.ts";

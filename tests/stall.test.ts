@@ -10,7 +10,7 @@ import { serveDir, withSendfile } from "../http/mod.ts";
 import { serveStatic } from "../http/node.ts";
 import { directoryRulesOf } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
-import { replaceStallLimit } from "../http/stall.ts";
+import { replaceStallLimit } from "../http/send/stall.ts";
 import { SendfileTimeoutError } from "../errors.ts";
 import { sendfile, sendfileSync } from "../mod.ts";
 import type { Head } from "../server/head.ts";

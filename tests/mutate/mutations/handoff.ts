@@ -5,7 +5,7 @@ const DENO = { runtime: "deno", reason: "on Bun withSendfile gives the handler b
 export const HANDOFF: readonly Mutation[] = [
   {
     name: "the head before a half-closed client's file is not compared",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "if (now !== written + head && now !== written + head + CLOSE.length) return false;",
     replace: "",
     why: "A file could land behind a head that is not its own.",
@@ -14,7 +14,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "a client that has ended its own direction is not seen",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: "halfClosed: state.halfClosed",
     replace: "halfClosed: false",
     why: "The server drops its connection with the head, and it gets no body.",
@@ -23,7 +23,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the cookie is not compared after dup",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "if (out >= 0 && libc.cookie(out) === cookie) return { file, out };",
     replace: "if (out >= 0) return { file, out };",
     why: "A file could go to the client that has the descriptor's number since the connection was looked at.",
@@ -32,7 +32,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "whether the last response was acknowledged is not asked",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: "if (state.acked !== state.written)",
     replace: "if (false)",
     why: "What is still on its way of an earlier response would be counted for the next one's.",
@@ -41,7 +41,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "more than the expected bytes will do",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "if (now === expected || now === expected + CLOSE.length)",
     replace: "if (now >= expected)",
     why: "A file could land behind a head that is not its own.",
@@ -50,7 +50,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the head that says close by itself is not known",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: " || now === expected + CLOSE.length",
     replace: "",
     why: "Bodies of requests that end the connection would be copied.",
@@ -59,7 +59,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the number of first bytes is fixed",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "LEAST + random % (FIRST - LEAST)",
     replace: "LEAST",
     why: "Other output of the same length could be taken for the head.",
@@ -68,7 +68,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "a replaced file is taken for the old one",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "isSameFile(file, this.#stream.body.file) ? libc.dup(fd) : -1",
     replace: "libc.dup(fd)",
     why: "The head of one file would be followed by the bytes of another.",
@@ -77,7 +77,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the client's acknowledgement is not waited for",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "await this.#acknowledged(out);",
     replace: "",
     why: "The end of a file would be lost where the client has pipelined more.",
@@ -86,7 +86,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "a half-closed client is given up",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "if (!this.#held || !libc.tcp(this.#held.out)?.halfClosed) this.#abort.abort();",
     replace: "this.#abort.abort();",
     why: "A client that half-closes after its request would not get its file.",
@@ -95,7 +95,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the duplicate is not closed",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "this.#plan.connection.libc.close(this.#held.out);",
     replace: "",
     why: "Each large download would cost a descriptor, and hold its connection open.",
@@ -104,7 +104,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the file is not closed",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "fs.closeSync(this.#held.file.fd);",
     replace: "",
     why: "Each large download would cost a descriptor.",
@@ -113,7 +113,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the rest begins where the first bytes began",
-    file: "http/takeover.ts",
+    file: "http/send/handoff.ts",
     search: "const rest = skip(body, this.#given);",
     replace: "const rest = skip(body, body.parts[0].header.length);",
     why: "The first bytes of a file would come twice.",
@@ -122,7 +122,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "compression is not looked at",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: 'compressible: request.headers.has("accept-encoding")',
     replace: "compressible: false",
     why: "A compressed body of a fitting length would be followed by plain bytes.",
@@ -131,7 +131,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "TLS is not looked at",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: 'if (isTls(request)) return "TLS";',
     replace: "",
     why: "The file could go in clear text between TLS records.",
@@ -140,7 +140,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "another length is not looked at",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: ' || response.headers.get("content-length") !== String(body.length)',
     replace: "",
     why: "A file would be sent in a frame of another length.",
@@ -149,7 +149,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "a small first range goes past the server",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: 'if (body.parts[0].count <= FIRST) return "the first range is small";',
     replace: "",
     why: "The first bytes would reach into the second part.",
@@ -158,7 +158,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "HTTP/2 is not known from HTTP/1",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: "if (!http1) return NOT_FIRST;",
     replace: "",
     why: "A file would land between the frames of HTTP/2.",
@@ -167,7 +167,7 @@ export const HANDOFF: readonly Mutation[] = [
   },
   {
     name: "the threshold is not heeded",
-    file: "http/with_sendfile.ts",
+    file: "http/send/with_sendfile.ts",
     search: "stream.body.length < threshold",
     replace: "stream.body.length < 0",
     why: "Connections would end for bodies that are not worth it.",

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
-import type { SendfileOptions } from "../transfer/options.ts";
-import type { FileBody } from "./root/open_file.ts";
+import type { SendfileOptions } from "../../transfer/options.ts";
+import type { FileBody } from "../root/open_file.ts";
 import { stallLimit } from "./stall.ts";
 
 /** A body's parts as `sendParts` takes them; `head` goes before the first. */

@@ -2,16 +2,16 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { targetOf } from "../sockets/mod.ts";
-import type { Answer, Asked } from "./answer.ts";
+import { targetOf } from "../../sockets/mod.ts";
+import type { Answer, Asked } from "../answer.ts";
 import { Chunks } from "./body.ts";
-import { type FileBody, isFileBody } from "./root/open_file.ts";
-import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "./headers.ts";
+import { type FileBody, isFileBody } from "../root/open_file.ts";
+import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "../headers.ts";
 import { holdReading } from "./hold_reading.ts";
-import type { Rules } from "./options.ts";
+import type { Rules } from "../options.ts";
 import { countOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
-import { LeftError, type Outcome, problemOf, type Sent, transmit } from "./transmit.ts";
+import { LeftError, type Outcome, problemOf, type Sent, transmit } from "./socket.ts";
 
 /**
  * Files up to so many bytes are read and written with the head. In Deno none: sendfile is as fast at 4 KiB and a quarter

@@ -1,17 +1,17 @@
 import * as fs from "node:fs";
-import { ConnectionClosedError, SendfileTimeoutError } from "../errors.ts";
-import { isSameFile } from "../ffi/file_id.ts";
-import type { Libc } from "../ffi/libc.ts";
-import type { Via } from "../transfer/options.ts";
-import { readAt } from "../files/read_file.ts";
-import { nextRound } from "../runtime.ts";
-import { sendParts } from "../sendfile.ts";
-import { SeenFile } from "../files/source.ts";
-import type { Observer } from "../transfer/transfer.ts";
+import { ConnectionClosedError, SendfileTimeoutError } from "../../errors.ts";
+import { isSameFile } from "../../ffi/file_id.ts";
+import type { Libc } from "../../ffi/libc.ts";
+import type { Via } from "../../transfer/options.ts";
+import { readAt } from "../../files/read_file.ts";
+import { nextRound } from "../../runtime.ts";
+import { sendParts } from "../../sendfile.ts";
+import { SeenFile } from "../../files/source.ts";
+import type { Observer } from "../../transfer/transfer.ts";
 import { TruncatedError } from "./body.ts";
-import { type FileBody, type OpenFile, openRegular } from "./root/open_file.ts";
+import { type FileBody, type OpenFile, openRegular } from "../root/open_file.ts";
 import { countOf, optionsOf } from "./parts.ts";
-import type { FileStream } from "./response.ts";
+import type { FileStream } from "./fetch_response.ts";
 import { stallLimit } from "./stall.ts";
 
 /** A connection of the server's, as it stood before the response. */

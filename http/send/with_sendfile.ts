@@ -1,15 +1,15 @@
-import { findPeer } from "../ffi/find.ts";
-import type { Libc } from "../ffi/libc.ts";
-import { libc as loadLibc } from "../ffi/load.ts";
-import { isBun, isDeno } from "../runtime.ts";
-import { whyNotSendfile } from "../sendfile.ts";
-import { count, counters } from "../transfer/stats.ts";
+import { findPeer } from "../../ffi/find.ts";
+import type { Libc } from "../../ffi/libc.ts";
+import { libc as loadLibc } from "../../ffi/load.ts";
+import { isBun, isDeno } from "../../runtime.ts";
+import { whyNotSendfile } from "../../sendfile.ts";
+import { count, counters } from "../../transfer/stats.ts";
 import { whyBunCopies } from "./bun_way.ts";
-import { RecentMap } from "./recent_map.ts";
-import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./response.ts";
+import { RecentMap } from "../recent_map.ts";
+import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./fetch_response.ts";
 import { isTls, remoteAddrOf } from "./server_info.ts";
-import type { WebRequest, WebResponse } from "../types.ts";
-import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./takeover.ts";
+import type { WebRequest, WebResponse } from "../../types.ts";
+import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./handoff.ts";
 
 export type { BodyWay };
 

@@ -1,7 +1,7 @@
-import { type Answer, answerRefusal, type Asked } from "./answer.ts";
+import { type Answer, answerRefusal, type Asked } from "../answer.ts";
 import { readWhole } from "./body.ts";
-import { isFileBody, refusal } from "./root/open_file.ts";
-import type { Rules } from "./options.ts";
+import { isFileBody, refusal } from "../root/open_file.ts";
+import type { Rules } from "../options.ts";
 
 /**
  * The answer with its file's bytes, where they are no more than `limit` and no rate limit spreads them; as it is

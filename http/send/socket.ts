@@ -1,11 +1,11 @@
 import * as fs from "node:fs";
-import { ConnectionClosedError, SendfileTimeoutError } from "../errors.ts";
-import { sendParts } from "../sendfile.ts";
-import { SeenFile } from "../files/source.ts";
-import type { SendfileSocket } from "../sockets/mod.ts";
-import { isLost, type Observer } from "../transfer/transfer.ts";
+import { ConnectionClosedError, SendfileTimeoutError } from "../../errors.ts";
+import { sendParts } from "../../sendfile.ts";
+import { SeenFile } from "../../files/source.ts";
+import type { SendfileSocket } from "../../sockets/mod.ts";
+import { isLost, type Observer } from "../../transfer/transfer.ts";
 import { TruncatedError } from "./body.ts";
-import type { FileBody } from "./root/open_file.ts";
+import type { FileBody } from "../root/open_file.ts";
 import { countOf, optionsOf } from "./parts.ts";
 
 /** What came of a response. */

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import process from "node:process";
-import { isBun, isDeno } from "../runtime.ts";
+import { isBun, isDeno } from "../../runtime.ts";
 
 /** The part in use of the handle that a socket of Deno's has. */
 interface Handle {

@@ -1,8 +1,8 @@
 import * as fs from "node:fs";
-import { rememberInMemory } from "../files/in_memory.ts";
-import { canRead, readAway, readNow } from "../files/read_file.ts";
-import { aheadOf, pieceOf, sleepWhile } from "../transfer/rate_limit.ts";
-import type { FileBody } from "./root/open_file.ts";
+import { rememberInMemory } from "../../files/in_memory.ts";
+import { canRead, readAway, readNow } from "../../files/read_file.ts";
+import { aheadOf, pieceOf, sleepWhile } from "../../transfer/rate_limit.ts";
+import type { FileBody } from "../root/open_file.ts";
 
 /** Bytes read at a time from a file that is streamed. */
 const CHUNK = 64 * 1024;

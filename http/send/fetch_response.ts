@@ -1,10 +1,10 @@
 import * as fs from "node:fs";
-import { exactFileId, isSameFile } from "../ffi/file_id.ts";
-import { type Answer, type Asked, REASONS } from "./answer.ts";
+import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
+import { type Answer, type Asked, REASONS } from "../answer.ts";
 import { Chunks } from "./body.ts";
-import { type FileBody, isFileBody, type OpenFile } from "./root/open_file.ts";
-import { type Fields, valueOf } from "./headers.ts";
-import type { Rules } from "./options.ts";
+import { type FileBody, isFileBody, type OpenFile } from "../root/open_file.ts";
+import { type Fields, valueOf } from "../headers.ts";
+import type { Rules } from "../options.ts";
 import { loadSmall } from "./small.ts";
 
 /** The part of Bun in use. */

@@ -1,5 +1,5 @@
 import process from "node:process";
-import type { FileStream } from "./response.ts";
+import type { FileStream } from "./fetch_response.ts";
 import { isBunServer, isTls } from "./server_info.ts";
 
 /** Bun.serve sends a Bun.file, or a slice of one, by sendfile(2) from so many bytes up (strace, Bun 1.4.5). */
