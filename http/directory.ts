@@ -7,7 +7,7 @@ import {
   answerRedirect,
   answerRefusal,
   type Asked,
-} from "./answer.ts";
+} from "./file_response.ts";
 import { FORBIDDEN, NOT_FOUND, type OpenFile, type Refusal } from "./root/open_file.ts";
 import { answerListing } from "./listing.ts";
 import { locationOf } from "./location.ts";

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import * as fs from "node:fs";
 import { isDeno } from "../runtime.ts";
 import { quality } from "./rfc9110/quality.ts";
-import { type Answer, answerRefusal, type Asked } from "./answer.ts";
+import { type Answer, answerRefusal, type Asked } from "./file_response.ts";
 import { refusal } from "./root/open_file.ts";
 import { type Fields, putTextFields } from "./headers.ts";
 import { encodeInTurns, nextStep, sortInTurns } from "./in_turns.ts";

@@ -7,7 +7,7 @@
 
 import { fileURLToPath } from "node:url";
 import type { WebRequest, WebResponse, WebURL } from "../types.ts";
-import { answerPath, type Asked } from "./answer.ts";
+import { answerPath, type Asked } from "./file_response.ts";
 import { answerDirectory } from "./directory.ts";
 import { printable } from "./printable.ts";
 import type { StdFileInfo } from "./file_info.ts";

@@ -9,12 +9,12 @@ import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { fileURLToPath } from "node:url";
 import type { WebURL } from "../types.ts";
-import { type Answer, answerPath, type Asked, type Preset } from "./answer.ts";
+import { type Answer, answerPath, type Asked, type Preset } from "./file_response.ts";
 import { cutOff, deliver, inTurn } from "./send/node_response.ts";
 import { answerDirectory } from "./directory.ts";
 import { BAD_REQUEST, type OpenFile } from "./root/open_file.ts";
 import { describesFile, isServers } from "./headers.ts";
-import { HttpError } from "./http_error.ts";
+import { HttpError } from "./error_response.ts";
 import { warnOfMissingRoot } from "./root/missing_root.ts";
 import {
   type Dotfiles,

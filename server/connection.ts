@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import { isTurnDue, rest, spend } from "../transfer/budget.ts";
 import { socketClosed } from "../errors.ts";
-import { type Answer, answerText, REASONS } from "../http/answer.ts";
+import { type Answer, answerText, REASONS } from "../http/file_response.ts";
 import { httpDate } from "../http/rfc9110/date.ts";
 import { isFileBody } from "../http/root/open_file.ts";
 import type { Rules } from "../http/options.ts";

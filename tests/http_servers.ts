@@ -1,7 +1,7 @@
 /** The kinds of HTTP server that this runtime has, in this process and behind one type. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { answerPath } from "../http/answer.ts";
+import { answerPath } from "../http/file_response.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { serveDir, type ServeDirectoryOptions, serveFile } from "../http/mod.ts";
 import { sendFile, serveStatic } from "../http/node.ts";

@@ -11,7 +11,7 @@ import * as net from "node:net";
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { libc as loadLibc } from "../ffi/load.ts";
-import { type Answer, answerPath } from "../http/answer.ts";
+import { type Answer, answerPath } from "../http/file_response.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { serveDir, serveFile } from "../http/mod.ts";
 import { sendFile, type Sent, serveStatic } from "../http/node.ts";

@@ -7,7 +7,7 @@ import * as net from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { contentType } from "../http/types.ts";
+import { contentType } from "../http/content_type.ts";
 import { test } from "./harness.ts";
 import { ask, assertSame, Client, request } from "./http_client.ts";
 import { childrenOf, CLI, MIB, missing, noProc, Server, serving, SIZES, until } from "./site.ts";

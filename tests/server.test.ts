@@ -7,7 +7,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { setImmediate } from "node:timers";
 import { Worker } from "node:worker_threads";
-import type { Answer } from "../http/answer.ts";
+import type { Answer } from "../http/file_response.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";

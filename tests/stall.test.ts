@@ -4,7 +4,7 @@ import { join } from "@std/path";
 import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import * as net from "node:net";
-import type { Answer } from "../http/answer.ts";
+import type { Answer } from "../http/file_response.ts";
 import { answerDirectory } from "../http/directory.ts";
 import { serveDir, withSendfile } from "../http/mod.ts";
 import { serveStatic } from "../http/node.ts";

@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
-import { type Answer, type Asked, REASONS } from "../answer.ts";
+import { type Answer, type Asked, REASONS } from "../file_response.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "../root/open_file.ts";
 import { type Fields, valueOf } from "../headers.ts";

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { targetOf } from "../../sockets/mod.ts";
-import type { Answer, Asked } from "../answer.ts";
+import type { Answer, Asked } from "../file_response.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "../root/open_file.ts";
 import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "../headers.ts";

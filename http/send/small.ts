@@ -1,4 +1,4 @@
-import { type Answer, answerRefusal, type Asked } from "../answer.ts";
+import { type Answer, answerRefusal, type Asked } from "../file_response.ts";
 import { readWhole } from "./body.ts";
 import { isFileBody, refusal } from "../root/open_file.ts";
 import type { Rules } from "../options.ts";

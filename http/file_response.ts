@@ -26,7 +26,7 @@ import type { Rules } from "./options.ts";
 import { acceptedEncodings, type Encoding } from "./rfc9110/content_coding.ts";
 import { parseRange, type Range } from "./rfc9110/range.ts";
 import { applyInfo, type StdFileInfo } from "./file_info.ts";
-import { type Content, contentOf } from "./types.ts";
+import { type Content, contentOf } from "./content_type.ts";
 
 /** The part in use of a request. */
 export interface Asked {

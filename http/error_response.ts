@@ -1,5 +1,5 @@
 import type { Refusal } from "./root/open_file.ts";
-import { REASONS } from "./answer.ts";
+import { REASONS } from "./file_response.ts";
 
 /**
  * Why a request is not answered with a file, as connect-style error handlers take it: they send `status` in place of
