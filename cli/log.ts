@@ -1,6 +1,6 @@
 import { printable } from "../http/printable.ts";
 import type { Sent } from "../http/send/socket.ts";
-import type { Head } from "../server/head.ts";
+import type { Head } from "../server/request_head.ts";
 
 /** How requests are logged. `verbose`: the text with more of it. */
 export type LogFormat = "text" | "verbose" | "json" | "none";

@@ -14,9 +14,9 @@ import { targetOf } from "../sockets/mod.ts";
 import { acknowledgedBy } from "../sockets/acknowledged.ts";
 import { timedOut } from "../transfer/transfer.ts";
 import type { ConnectionLimitOptions, ConnectionLimits, LimitedConnection } from "./connection_limits.ts";
-import { type Head, parseHead } from "./head.ts";
+import { type Head, parseHead } from "./request_head.ts";
 import { Reader } from "./reader.ts";
-import type { Wire } from "./wire.ts";
+import type { Wire } from "./transport.ts";
 
 /** What is served, and who is told of it. */
 export interface Site extends ConnectionLimitOptions {

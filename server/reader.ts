@@ -1,5 +1,5 @@
-import { canBecomeHead, endOfHead } from "./head.ts";
-import type { Wire } from "./wire.ts";
+import { canBecomeHead, endOfHead } from "./request_head.ts";
+import type { Wire } from "./transport.ts";
 
 /** Bytes of a request's head, as in Node.js. */
 const MAX_HEAD = 16 * 1024;

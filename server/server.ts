@@ -2,9 +2,9 @@ import { isExhausted } from "../sockets/exhausted.ts";
 import { Connection, type Site } from "./connection.ts";
 import { ConnectionLimits } from "./connection_limits.ts";
 import { Warnings } from "./warnings.ts";
-import type { Listen, Listener, Place, Wire } from "./wire.ts";
-import { listenBun } from "./wire_bun.ts";
-import { listenDeno } from "./wire_deno.ts";
+import type { Listen, Listener, Place, Wire } from "./transport.ts";
+import { listenBun } from "./transport_bun.ts";
+import { listenDeno } from "./transport_deno.ts";
 
 const listen: Listen = "Deno" in globalThis ? listenDeno : listenBun;
 

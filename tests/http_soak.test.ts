@@ -17,7 +17,7 @@ import { serveDir, serveFile } from "../http/mod.ts";
 import { sendFile, type Sent, serveStatic } from "../http/node.ts";
 import { directoryRulesOf } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
-import type { Head as Asked } from "../server/head.ts";
+import type { Head as Asked } from "../server/request_head.ts";
 import { FileServer } from "../server/server.ts";
 import { assertBytes, bytes, descriptors, folder, openBelow, until } from "./data.ts";
 import { isBun, test } from "./harness.ts";

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import * as tls from "node:tls";
-import { canBecomeHead } from "../server/head.ts";
+import { canBecomeHead } from "../server/request_head.ts";
 import { test } from "./harness.ts";
 import { Client } from "./http_client.ts";
 import { KINDS } from "./http_servers.ts";

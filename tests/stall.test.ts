@@ -13,7 +13,7 @@ import { parseTarget } from "../http/root/request_target.ts";
 import { replaceStallLimit } from "../http/send/stall.ts";
 import { SendfileTimeoutError } from "../errors.ts";
 import { sendfile, sendfileSync } from "../mod.ts";
-import type { Head } from "../server/head.ts";
+import type { Head } from "../server/request_head.ts";
 import { FileServer } from "../server/server.ts";
 import { bytes, folder, openBelow } from "./data.ts";
 import { test, type TestOptions } from "./harness.ts";

@@ -14,7 +14,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "two Hosts are one",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: 'new Set(["host", "content-length",',
     replace: 'new Set(["content-length",',
     why: "A cache in front could keep one site's page for another.",
@@ -23,7 +23,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "two lengths are one",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: '"content-length", "transfer-encoding"])',
     replace: '"transfer-encoding"])',
     why: "Another server in front could find another end of the request: smuggling.",
@@ -32,7 +32,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a length beside chunks is taken",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: "if (old || length !== undefined) return BAD;",
     replace: "if (old) return BAD;",
     why: "Another server in front could find another end of the request: smuggling.",
@@ -40,7 +40,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "chunks are taken from HTTP/1.0",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: "if (old || length !== undefined) return BAD;",
     replace: "if (length !== undefined) return BAD;",
     why: "Another server in front could find another end of the request: smuggling.",
@@ -48,7 +48,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "any coding is chunked",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: 'coding.toLowerCase() === "chunked" ?',
     replace: 'coding.toLowerCase().includes("chunked") ?',
     why: "Another server in front could find another end of the request: smuggling.",
@@ -56,7 +56,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a length may be any number",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: "if (!/^\\d+$/.test(length)) return BAD;",
     replace: "",
     why: "Another server in front could find another end of the request: smuggling.",
@@ -64,7 +64,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a space may stand before the colon",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: "const FIELD = /^([!#$%&'*+.^_`|~\\w-]+):",
     replace: "const FIELD = /^([!#$%&'*+.^_`|~\\w-]+) ?:",
     why: "Another server in front could see another field: smuggling.",
@@ -72,7 +72,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "HTTP/1.1 needs no Host",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: "if (host === undefined ? !old : !HOST.test(host)) return BAD;",
     replace: "if (host !== undefined && !HOST.test(host)) return BAD;",
     why: "RFC 9112, 3.2 has such a request refused.",
@@ -80,7 +80,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a line ends with LF alone",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: 'const lines = textOf(bytes).split("\\r\\n");',
     replace: "const lines = textOf(bytes).split(/\\r?\\n/);",
     why: "Another server in front could find another line: smuggling.",
@@ -88,7 +88,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "control bytes may stand in a target",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: "([\\x21-\\x7e\\x80-\\xff]+) HTTP",
     replace: "([^ ]+) HTTP",
     why: "Logs and redirects would take a client's control bytes over.",
@@ -96,7 +96,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "HTTP/2's version is taken",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: 'if (major !== "1") return { kind: "malformed", status: 505 };',
     replace: "",
     why: "A connection that speaks another protocol would be answered in this one.",
@@ -104,7 +104,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a request that waits to be told is taken to have no body",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: 'return bytes > 0 && fields.has("expect") ? Infinity : bytes;',
     replace: "return bytes;",
     why: "The client would wait for 100 Continue until it gives up.",
@@ -112,7 +112,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "close in a list is not seen",
-    file: "server/head.ts",
+    file: "server/request_head.ts",
     search: 'return !options.includes("close") &&',
     replace: 'return options[0] !== "close" &&',
     why: "The connection would stay open although its client has asked for the end.",
@@ -200,7 +200,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "an accept that fails ends the server",
-    file: "server/wire_deno.ts",
+    file: "server/transport_deno.ts",
     search: "if (!open) return;\n        const closed",
     replace: "return;\n        const closed",
     why: "A client that resets before it is accepted would end the server.",
@@ -209,7 +209,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "what is pushed is never held up",
-    file: "server/inbox.ts",
+    file: "server/receive_buffer.ts",
     search: "if (this.#bytes > AHEAD && !this.#paused) this.#flow(!(this.#paused = true));",
     replace: "",
     why: "A client that sends faster than it reads would fill the memory.",
@@ -218,7 +218,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a paused client is not read again",
-    file: "server/inbox.ts",
+    file: "server/receive_buffer.ts",
     search: "if (this.#bytes === 0 && this.#paused) this.#flow(!(this.#paused = false));",
     replace: "",
     why: "A client that has sent much at once would be forgotten.",
@@ -227,7 +227,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a half-closed client counts as gone on Bun",
-    file: "server/wire_bun.ts",
+    file: "server/transport_bun.ts",
     search: "allowHalfOpen: true,",
     replace: "allowHalfOpen: false,",
     why: "A client that ends its side after its requests would not get all of the responses.",
@@ -236,7 +236,7 @@ export const SERVER: readonly Mutation[] = [
   },
   {
     name: "a read that is broken off is a defect on Deno",
-    file: "server/wire_deno.ts",
+    file: "server/transport_deno.ts",
     search: "return 0; // reset by the client, or closed here",
     replace: "throw new Error();",
     why: "Each connection that the server closes itself would be logged as an error of the server's.",

@@ -1,6 +1,6 @@
 import { isExhausted } from "../sockets/exhausted.ts";
 import { yieldToEventLoop } from "../runtime.ts";
-import type { Listen, Wire } from "./wire.ts";
+import type { Listen, Wire } from "./transport.ts";
 
 class DenoWire implements Wire {
   constructor(readonly socket: Deno.TcpConn) {

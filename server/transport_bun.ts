@@ -1,6 +1,6 @@
 import type { BunSocketLike } from "../sockets/bun_socket.ts";
-import { Inbox } from "./inbox.ts";
-import type { Listen, Wire } from "./wire.ts";
+import { Inbox } from "./receive_buffer.ts";
+import type { Listen, Wire } from "./transport.ts";
 
 /** The part in use of what `Bun.listen` accepts. */
 interface Accepted extends BunSocketLike {
