@@ -12,7 +12,7 @@ export {
 } from "./errors.ts";
 export type { SendfileOptions, SendfileStart, Via } from "./transfer/options.ts";
 export { SendfileRegion } from "./files/region.ts";
-export { type SendfileReport, sendfileReport, type SocketReport } from "./report.ts";
+export { type SendfileReport, sendfileReport, type SocketReport } from "./report/mod.ts";
 export {
   canUseSendfile,
   createSendfileCallable,

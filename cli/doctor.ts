@@ -2,11 +2,11 @@ import { createConnection } from "node:net";
 import { serveFile } from "../http/mod.ts";
 import { withSendfile } from "../http/send/with_sendfile.ts";
 import type { BodyWay } from "../http/send/handoff.ts";
-import type { SendfileReport, SocketReport } from "../report.ts";
+import type { SendfileReport, SocketReport } from "../report/mod.ts";
 import { makeReport } from "../report/make_report.ts";
 import { checkReceived, collect, type Probe } from "../report/probe.ts";
 import { isDeno } from "../runtime.ts";
-import { Failure } from "./command.ts";
+import { Failure } from "./arguments.ts";
 
 const LOOPBACK = { hostname: "127.0.0.1", port: 0 };
 

@@ -6,7 +6,7 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { libc, SWITCH } from "../ffi/load.ts";
 import { isDeno } from "../runtime.ts";
-import { Failure } from "./command.ts";
+import { Failure } from "./arguments.ts";
 
 /** What a worker is there for, and so all that it needs permission for. */
 export interface WorkerPlace {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { isDeno } from "../runtime.ts";
-import { Failure } from "./command.ts";
+import { Failure } from "./arguments.ts";
 import { workerCommand, type WorkerPlace } from "./worker_command.ts";
 
 /** What a worker hears from the process that started it. */

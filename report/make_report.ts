@@ -2,7 +2,7 @@ import { release } from "node:os";
 import process from "node:process";
 import type { Libc } from "../ffi/libc.ts";
 import { environment, libc as loadLibc, SWITCH } from "../ffi/load.ts";
-import type { SendfileReport, SocketReport } from "../report.ts";
+import type { SendfileReport, SocketReport } from "./mod.ts";
 import { isBun, isDeno } from "../runtime.ts";
 import { whyNotSendfile } from "../sendfile.ts";
 import { VERSION } from "../version.ts";

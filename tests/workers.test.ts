@@ -6,7 +6,7 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
-import { Failure } from "../cli/command.ts";
+import { Failure } from "../cli/arguments.ts";
 import { type Retry, Workers } from "../cli/workers.ts";
 import { isBun, test } from "./harness.ts";
 import { ask, assertSame, Client, request } from "./http_client.ts";

@@ -10,8 +10,8 @@ import { sendfile, type SendfileOptions, type SendfileSocket, sendfileStats } fr
 import { libc as loadLibc, replaceLibc } from "../ffi/load.ts";
 import { nextRound, yieldToEventLoop } from "../runtime.ts";
 import { FileServer } from "../server/server.ts";
-import { siteOf } from "../cli/site.ts";
-import { parseCommand } from "../cli/command.ts";
+import { siteOf } from "../cli/handler.ts";
+import { parseCommand } from "../cli/arguments.ts";
 import { assertBytes, bytes, folder, testFile } from "./data.ts";
 import { isBun, test } from "./harness.ts";
 import { faulty } from "./faults.ts";

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import type { LogFormat } from "./log.ts";
+import type { LogFormat } from "./access_log.ts";
 
 export const HELP = `Serves the files of a directory over HTTP, by sendfile(2) where it can be used.
 

@@ -1,4 +1,4 @@
-import type { Via } from "./transfer/options.ts";
+import type { Via } from "../transfer/options.ts";
 
 /** What {@link sendfileReport} has found out about one kind of socket or server. */
 export interface SocketReport {
@@ -61,6 +61,6 @@ export interface SendfileReport {
  */
 export async function sendfileReport(): Promise<SendfileReport> {
   // Loaded when it is wanted: with node:http it would double the time that loading this package takes (measured).
-  const { makeReport } = await import("./report/make_report.ts");
+  const { makeReport } = await import("./make_report.ts");
   return await makeReport([]);
 }

@@ -2,8 +2,8 @@ import { answerDirectory } from "../http/directory.ts";
 import { directoryRulesOf } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
 import type { Site } from "../server/connection.ts";
-import type { Command } from "./command.ts";
-import { logLine } from "./log.ts";
+import type { Command } from "./arguments.ts";
+import { logLine } from "./access_log.ts";
 
 /** What the command wants to be served, of the directory `root`. Throws `TypeError` for a header field that is none. */
 export function siteOf(root: string, command: Command): Site {
