@@ -9,7 +9,7 @@
  * "raw-c" is sendfile(2) in C without any of this (server.c): what it gets of the disk is what there is to get.
  */
 import { parseArgs } from "node:util";
-import { forget, SlowDisk, whyNoSlowDisk } from "../tests/slow_disk.ts";
+import { forget, SlowDisk, whyNoSlowDisk } from "../tests/support/slow_disk.ts";
 import * as harness from "./harness.ts";
 import { openLink } from "./link.ts";
 import { cpuSeconds, processes } from "./measure.ts";

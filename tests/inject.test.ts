@@ -8,12 +8,12 @@ import { fromFileUrl, join } from "@std/path";
 import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import process from "node:process";
-import { folder } from "./data.ts";
-import { isBun, test } from "./harness.ts";
+import { folder } from "./support/data.ts";
+import { isBun, test } from "./support/harness.ts";
 import type { Report as ServerReport } from "./inject/child_servers.ts";
 import type { Report as SocketReport } from "./inject/child_sockets.ts";
 import { ACCEPT_RULES, nameOf, OPEN_RULES, type Rule, RULES, RUNTIME_RULES } from "./inject/rules.ts";
-import { missing } from "./site.ts";
+import { missing } from "./support/site.ts";
 
 const skip = process.platform === "linux" ? missing("cc") : "needs Linux";
 

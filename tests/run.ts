@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { fromFileUrl, join } from "@std/path";
-import { findBun } from "./find_bun.ts";
+import { findBun } from "./support/find_bun.ts";
 
 const root = fromFileUrl(new URL("..", import.meta.url));
 

@@ -13,7 +13,7 @@ import type { Libc } from "../../ffi/libc.ts";
 import type { Library, Symbols } from "../../ffi/library.ts";
 import { loadLibc } from "../../ffi/load.ts";
 import type { System } from "../../ffi/system.ts";
-import { isBun } from "../harness.ts";
+import { isBun } from "../support/harness.ts";
 
 export type Name = "darwin" | "freebsd";
 

@@ -5,10 +5,10 @@ import { join } from "@std/path";
 import process from "node:process";
 import { replaceLibc } from "../../ffi/load.ts";
 import { serveDir, withSendfile } from "../../http/mod.ts";
-import { bytes, folder, until } from "../data.ts";
-import { request } from "../http_client.ts";
-import { KINDS, type Running } from "../http_servers.ts";
-import { SlowClient } from "../slow_client.ts";
+import { bytes, folder, until } from "../support/data.ts";
+import { request } from "../support/http_client.ts";
+import { KINDS, type Running } from "../support/http_servers.ts";
+import { SlowClient } from "../children/slow_client.ts";
 import { inject, lift, opened } from "./knobs.ts";
 import { ACCEPT_RULES, nameOf, OPEN_RULES, type Rule, RULES, RUNTIME_RULES, SIZE } from "./rules.ts";
 

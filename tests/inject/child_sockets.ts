@@ -3,8 +3,8 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { libc as loadLibc, replaceLibc } from "../../ffi/load.ts";
 import { sendfile } from "../../mod.ts";
-import { bytes, concat, testFile, until } from "../data.ts";
-import { kinds } from "../pairs.ts";
+import { bytes, concat, testFile, until } from "../support/data.ts";
+import { kinds } from "../support/pairs.ts";
 import { inject, lift, opened } from "./knobs.ts";
 import { nameOf, type Rule, RULES, RUNTIME_RULES, SIZE } from "./rules.ts";
 

@@ -3,8 +3,8 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { bunLoader } from "../../ffi/bun.ts";
 import { denoLoader } from "../../ffi/deno.ts";
-import { descriptors } from "../data.ts";
-import { isBun } from "../harness.ts";
+import { descriptors } from "../support/data.ts";
+import { isBun } from "../support/harness.ts";
 import { ERRNO, FUNCTIONS, type Rule } from "./rules.ts";
 
 /** The same file again is the same instance. */

@@ -1,7 +1,7 @@
 /** Runs some tests on one runtime, and tells what came of them. */
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
-import { findBun } from "../find_bun.ts";
+import { findBun } from "../support/find_bun.ts";
 import type { Selection } from "./mutation.ts";
 import type { Tree } from "./tree.ts";
 

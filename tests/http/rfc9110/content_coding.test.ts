@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { acceptedEncodings, ENCODINGS } from "../../../http/rfc9110/content_coding.ts";
-import { test } from "../../harness.ts";
+import { test } from "../../support/harness.ts";
 
 const TABLE: readonly [field: string | undefined, expected: string[]][] = [
   [undefined, []],

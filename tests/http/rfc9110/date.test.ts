@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { httpDate, parseHttpDate } from "../../../http/rfc9110/date.ts";
-import { test } from "../../harness.ts";
+import { test } from "../../support/harness.ts";
 
 const SECONDS = 784111777;
 

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { multipart } from "../../../http/rfc9110/multipart.ts";
-import { test } from "../../harness.ts";
+import { test } from "../../support/harness.ts";
 
 test("multipart: heads, trailer and length as RFC 9110, 14.6 has them", () => {
   const ranges = [{ offset: 0, count: 5 }, { offset: 7, count: 1 }];

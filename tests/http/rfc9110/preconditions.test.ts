@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { precondition, rangeIsCurrent, type Validators } from "../../../http/rfc9110/preconditions.ts";
-import { test } from "../../harness.ts";
+import { test } from "../../support/harness.ts";
 
 type Fields = Readonly<Record<string, string>>;
 

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { quality } from "../../../http/rfc9110/quality.ts";
-import { test } from "../../harness.ts";
+import { test } from "../../support/harness.ts";
 
 const TABLE: readonly [field: string, value: string, wildcards: string[], number | undefined][] = [
   ["gzip", "gzip", [], 1],

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { parseRange } from "../../../http/rfc9110/range.ts";
-import { test } from "../../harness.ts";
+import { test } from "../../support/harness.ts";
 
 type Expected = readonly (readonly [offset: number, count: number])[] | "416" | "ignored";
 

@@ -8,7 +8,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'if (name === "" || name === "." || name === "..") return false;',
     replace: 'if (name === "" || name === ".") return false;',
     why: "A client could climb out of the root, as far as the second check lets it.",
-    tests: selection("boundary.test.ts", "could climb"),
+    tests: selection("http/root/boundary.test.ts", "could climb"),
   },
   {
     name: "a name may hold a separator",
@@ -16,7 +16,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "if (/[/\\\\\\0]/.test(name)) return false;",
     replace: "",
     why: "%2F would climb out of the root, as far as the second check lets it.",
-    tests: selection("boundary.test.ts", "could climb|decoded once"),
+    tests: selection("http/root/boundary.test.ts", "could climb|decoded once"),
   },
   {
     name: "dotfiles are shown",
@@ -24,7 +24,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'return dotfiles || !name.startsWith(".") || name === ".well-known";',
     replace: "return true;",
     why: ".git and .env would be public.",
-    tests: selection("boundary.test.ts", "dotfiles"),
+    tests: selection("http/root/boundary.test.ts", "dotfiles"),
   },
   {
     name: "where the descriptor lies is not asked",
@@ -32,7 +32,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "isInside(real, root))",
     replace: "true)",
     why: "A symlink could lead out of the root.",
-    tests: selection("boundary.test.ts", "leads out of the root"),
+    tests: selection("http/root/boundary.test.ts", "leads out of the root"),
   },
   {
     name: "a root's name may go on",
@@ -40,7 +40,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "root.endsWith(sep) ? root : root + sep",
     replace: "root",
     why: "A directory beside the root whose name begins with the root's would be public.",
-    tests: selection("boundary.test.ts", "leads out of the root"),
+    tests: selection("http/root/boundary.test.ts", "leads out of the root"),
   },
   {
     name: "a root that is pointed elsewhere is not looked up again",
@@ -48,7 +48,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: " || isBelow(real, realRoot(root, true));",
     replace: ";",
     why: "A new release behind a symlink would be 404 until the next start.",
-    tests: selection("serve.test.ts", "follows where it is pointed"),
+    tests: selection("cli/serve.test.ts", "follows where it is pointed"),
   },
   {
     name: "what a path was and is may differ",
@@ -56,7 +56,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "const same = isSameFile(opened, seen) && (exact || opened.ctimeNs === seen.ctimeNs);",
     replace: "const same = true;",
     why: "Without FFI, who can write below the root could serve what is outside.",
-    tests: selection("boundary.test.ts", "only the path tells"),
+    tests: selection("http/root/boundary.test.ts", "only the path tells"),
     only: DENO_PATH,
   },
   {
@@ -65,7 +65,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "  fs.closeSync(found.fd);\n  return NOT_FOUND;",
     replace: "  return NOT_FOUND;",
     why: "Each refused request would cost a descriptor.",
-    tests: selection("boundary.test.ts", "leads out of the root"),
+    tests: selection("http/root/boundary.test.ts", "leads out of the root"),
   },
   {
     name: "a name is decoded twice",
@@ -73,7 +73,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "const decoded = decodeURIComponent(name);",
     replace: "const decoded = decodeURIComponent(decodeURIComponent(name));",
     why: "%252e%252e would climb where a proxy has let it pass.",
-    tests: selection("boundary.test.ts", "decoded once"),
+    tests: selection("http/root/boundary.test.ts", "decoded once"),
   },
   {
     name: "NUL is a letter",
@@ -81,7 +81,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'return decoded.includes("\\0") ? undefined : decoded;',
     replace: "return decoded;",
     why: "A name would mean one thing here and another to C.",
-    tests: selection("boundary.test.ts", "decoded once"),
+    tests: selection("http/root/boundary.test.ts", "decoded once"),
   },
   {
     name: "urlRoot is not compared",
@@ -89,7 +89,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "if (urlRoot.some((name, i) => names[i] !== name)) return NOT_FOUND;",
     replace: "",
     why: "Paths beside urlRoot would lead to files.",
-    tests: selection("boundary.test.ts", "decoded once"),
+    tests: selection("http/root/boundary.test.ts", "decoded once"),
   },
   {
     name: "an open FIFO is waited for",
@@ -97,7 +97,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "(fs.constants.O_NONBLOCK ?? 0)",
     replace: "0",
     why: "Who can make a FIFO below the root could stop the server.",
-    tests: selection("serve.test.ts", "FIFO"),
+    tests: selection("cli/serve.test.ts", "FIFO"),
   },
   {
     name: "any kind of file is a regular file",
@@ -105,7 +105,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "if (seen.regular) return",
     replace: "if (!seen.directory) return",
     why: "A FIFO's or a device's bytes would be sent.",
-    tests: selection("serve.test.ts", "FIFO"),
+    tests: selection("cli/serve.test.ts", "FIFO"),
   },
   {
     name: "a directory is not closed",
@@ -113,7 +113,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'if (found.kind !== "directory") return found;\n  fs.closeSync(found.fd);',
     replace: 'if (found.kind !== "directory") return found;',
     why: "Each request for a directory as a file would cost a descriptor.",
-    tests: selection("http_table.test.ts", "where the one file is"),
+    tests: selection("http/table.test.ts", "where the one file is"),
   },
   {
     name: "EACCES is the server's fault",
@@ -121,7 +121,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: '    case "EACCES":\n',
     replace: "",
     why: "What may not be read would be told from what is not there.",
-    tests: selection("boundary.test.ts", "what the system says"),
+    tests: selection("http/root/boundary.test.ts", "what the system says"),
   },
   {
     name: "too many open files are not found",
@@ -129,7 +129,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'case "EMFILE":\n',
     replace: "",
     why: "Caches would remember a busy moment as a missing file.",
-    tests: selection("boundary.test.ts", "what the system says"),
+    tests: selection("http/root/boundary.test.ts", "what the system says"),
   },
   {
     name: "what was seen stays seen",
@@ -137,7 +137,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "const FRESH = 1000;",
     replace: "const FRESH = 60_000;",
     why: "A directory that was moved out would be served for a minute.",
-    tests: selection("boundary.test.ts", "a second later at most"),
+    tests: selection("http/root/boundary.test.ts", "a second later at most"),
   },
   {
     name: "a clock that is set back keeps what was seen",
@@ -145,7 +145,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "age >= 0 && age < FRESH",
     replace: "age < FRESH",
     why: "A directory that was moved out would be served until the clock has caught up.",
-    tests: selection("boundary.test.ts", "clock"),
+    tests: selection("http/root/boundary.test.ts", "clock"),
   },
   {
     name: "a file's time of change is not compared",
@@ -153,7 +153,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: " && one.changed === other.changed",
     replace: "",
     why: "A symlink to a file that was moved out would be served for a second.",
-    tests: selection("boundary.test.ts", "refused at once"),
+    tests: selection("http/root/boundary.test.ts", "refused at once"),
   },
   {
     name: "a file's inode is not compared",
@@ -161,7 +161,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "isSameFile(one, other) && ",
     replace: "",
     why: "A symlink to a file outside that was changed in the same moment would be served.",
-    tests: selection("boundary.test.ts", "same moment"),
+    tests: selection("http/root/boundary.test.ts", "same moment"),
   },
   {
     name: "roots share what was seen",
@@ -169,7 +169,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "if (sighting?.root !== root) return undefined;",
     replace: "if (sighting === undefined) return undefined;",
     why: "What is inside of one root would be inside of another.",
-    tests: selection("boundary.test.ts", "inside one root"),
+    tests: selection("http/root/boundary.test.ts", "inside one root"),
   },
   {
     name: "an end behind the file is not clamped",
@@ -177,7 +177,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'last === "" ? size - 1 : Math.min(Number(last), size - 1)',
     replace: 'last === "" ? size - 1 : Number(last)',
     why: "The head would promise more than the file has.",
-    tests: selection("http_table.test.ts", 'answers "Range: bytes=5-'),
+    tests: selection("http/table.test.ts", 'answers "Range: bytes=5-'),
   },
   {
     name: "a start behind the file is a range",
@@ -185,7 +185,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "return offset > end ? undefined :",
     replace: "return",
     why: "The head would promise what is not there.",
-    tests: selection("http_table.test.ts", "of 10 bytes with 416"),
+    tests: selection("http/table.test.ts", "of 10 bytes with 416"),
   },
   {
     name: "any number of ranges is served",
@@ -193,7 +193,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: " || ++specs > MAX_RANGES",
     replace: " || ++specs > 1e9",
     why: "One small request would cost the server thousands of reads.",
-    tests: selection("http_table.test.ts", "sixteen ranges"),
+    tests: selection("http/table.test.ts", "sixteen ranges"),
   },
   {
     name: "ranges may overlap without end",
@@ -201,6 +201,6 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "specs === 0 || total > size ? undefined : ranges",
     replace: "specs === 0 ? undefined : ranges",
     why: "One small request would be answered with many times the file.",
-    tests: selection("http_table.test.ts", "of 10 bytes with the whole"),
+    tests: selection("http/table.test.ts", "of 10 bytes with the whole"),
   },
 ];

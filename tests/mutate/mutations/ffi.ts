@@ -1,8 +1,8 @@
 import { type Mutation, selection } from "../mutation.ts";
 
-const HANGUP = selection("poller.test.ts", "pipe's end learns|error alone|hang-up alone");
+const HANGUP = selection("ffi/poller.test.ts", "pipe's end learns|error alone|hang-up alone");
 
-const INHERITED = selection("transfer.test.ts", "closed in a child process");
+const INHERITED = selection("transfer/transfer.test.ts", "closed in a child process");
 
 const DENO = { runtime: "deno", reason: "on Bun withSendfile gives the handler back" } as const;
 const FS_FILE = { runtime: "deno", reason: "Bun has no Deno.FsFile" } as const;
@@ -63,7 +63,7 @@ export const FFI: readonly Mutation[] = [
     search: "return flags >= 0 && (flags & O_ACCMODE) !== O_WRONLY;",
     replace: "return true;",
     why: "A Deno.FsFile would be sent from somebody's write-only descriptor of the same file, and fail.",
-    tests: selection("files.test.ts", "write-only descriptor of the same"),
+    tests: selection("files/source.test.ts", "write-only descriptor of the same"),
     only: { runtime: "deno", reason: "the search is for the descriptor of a Deno.FsFile" },
   },
   {
@@ -72,7 +72,7 @@ export const FFI: readonly Mutation[] = [
     search: "if (control(EPOLL_CTL_MOD, fd, fd, token, events) === 0) return 0;",
     replace: "",
     why: "Two transfers could not wait for one descriptor.",
-    tests: selection("poller.test.ts", "both directions"),
+    tests: selection("ffi/poller.test.ts", "both directions"),
   },
   {
     name: "the wake goes nowhere",
@@ -80,7 +80,7 @@ export const FFI: readonly Mutation[] = [
     search: "call.write(waker,",
     replace: "call.write(-1,",
     why: "The process would never end after a transfer that had to wait.",
-    tests: selection("poller.test.ts", "aborted alone"),
+    tests: selection("ffi/poller.test.ts", "aborted alone"),
   },
   {
     name: "epoll_event has the size of other machines",
@@ -88,7 +88,7 @@ export const FFI: readonly Mutation[] = [
     search: "const size = packed ? 12 : 16;",
     replace: "const size = packed ? 16 : 12;",
     why: "Of several descriptors that are ready at once the second would be read from the wrong place.",
-    tests: selection("poller.test.ts", "50 descriptors"),
+    tests: selection("ffi/poller.test.ts", "50 descriptors"),
   },
   {
     name: "the token is lost",
@@ -96,7 +96,7 @@ export const FFI: readonly Mutation[] = [
     search: "event.setUint32(data + 4, token, true);",
     replace: "event.setUint32(data + 4, 0, true);",
     why: "A report could not be told from one of an earlier registration of the same number.",
-    tests: selection("poller.test.ts", "50 descriptors"),
+    tests: selection("ffi/poller.test.ts", "50 descriptors"),
   },
   {
     name: "an offset has 32 bits",
@@ -104,7 +104,7 @@ export const FFI: readonly Mutation[] = [
     search: "offsetInOut[1] = offset / 0x1_0000_0000;",
     replace: "offsetInOut[1] = 0;",
     why: "From 4 GiB on the bytes of another part of the file would go.",
-    tests: selection("files.test.ts", "more than 4 GiB"),
+    tests: selection("files/source.test.ts", "more than 4 GiB"),
   },
   {
     name: "the cork is another option",
@@ -112,7 +112,7 @@ export const FFI: readonly Mutation[] = [
     search: "TCP_CORK: 3,",
     replace: "TCP_CORK: 4,",
     why: "A trailer would go in a segment of its own.",
-    tests: selection("sockets.test.ts", "leave in one segment"),
+    tests: selection("sockets/sockets.test.ts", "leave in one segment"),
   },
   {
     name: "MSG_MORE is another flag",
@@ -120,7 +120,7 @@ export const FFI: readonly Mutation[] = [
     search: "MSG_MORE: 0x8000,",
     replace: "MSG_MORE: 0x40,",
     why: "A header would go in a segment of its own.",
-    tests: selection("sockets.test.ts", "leave in one segment"),
+    tests: selection("sockets/sockets.test.ts", "leave in one segment"),
   },
   {
     name: "the offset of st_mode is another machine's",
@@ -128,7 +128,7 @@ export const FFI: readonly Mutation[] = [
     search: 'const modeAt = arch === "x64" ? 24 : 16;',
     replace: 'const modeAt = arch === "x64" ? 16 : 24;',
     why: "Every file would be taken for no regular file, or worse, the other way round.",
-    tests: selection("files.test.ts", "FIFO|pipe since"),
+    tests: selection("files/source.test.ts", "FIFO|pipe since"),
   },
   {
     name: "CLOSE_WAIT has another number",
@@ -136,7 +136,7 @@ export const FFI: readonly Mutation[] = [
     search: "const TCP_CLOSE_WAIT = 8;",
     replace: "const TCP_CLOSE_WAIT = 9;",
     why: "A client that half-closes after its request would not get its file.",
-    tests: selection("sockets.test.ts", "reads late gets all"),
+    tests: selection("sockets/sockets.test.ts", "reads late gets all"),
   },
   {
     name: "what is not sent yet does not count as written",
@@ -144,7 +144,7 @@ export const FFI: readonly Mutation[] = [
     search: " + tcpInfo.getUint32(144, true);",
     replace: ";",
     why: "withSendfile would take a connection over before the head has left.",
-    tests: selection("sockets.test.ts", "still waits to be sent"),
+    tests: selection("sockets/sockets.test.ts", "still waits to be sent"),
   },
   {
     name: "ECONNRESET has no name",
@@ -152,7 +152,7 @@ export const FFI: readonly Mutation[] = [
     search: '104: "ECONNRESET",',
     replace: "",
     why: "A peer that has reset the connection would be reported as an unknown error.",
-    tests: selection("transfer.test.ts", "peer that resets .*sendfile"),
+    tests: selection("transfer/transfer.test.ts", "peer that resets .*sendfile"),
   },
   {
     name: "EINVAL is taken for another error",
@@ -160,7 +160,7 @@ export const FFI: readonly Mutation[] = [
     search: '22: "EINVAL",',
     replace: '22: "EIO",',
     why: "Where sendfile(2) does not do it, the transfer would fail in place of copying.",
-    tests: selection("conformance.test.ts", "EINVAL after 1000"),
+    tests: selection("conformance/cpython.test.ts", "EINVAL after 1000"),
   },
   {
     name: "every socket is a stream socket",
@@ -168,7 +168,7 @@ export const FFI: readonly Mutation[] = [
     search: "return this.#value[0] === SOCK_STREAM;",
     replace: "return true;",
     why: "A datagram socket would get a file in pieces of which some are lost.",
-    tests: selection("conformance.test.ts", "CP-007|CP-039"),
+    tests: selection("conformance/cpython.test.ts", "CP-007|CP-039"),
   },
   {
     name: "every descriptor is non-blocking",
@@ -176,7 +176,7 @@ export const FFI: readonly Mutation[] = [
     search: "return (this.system.fcntl(this.library, fd, F_GETFL, 0) & this.system.O_NONBLOCK) !== 0;",
     replace: "return true;",
     why: "A blocking descriptor would hold the thread until its peer reads.",
-    tests: selection("conformance.test.ts", "CP-037"),
+    tests: selection("conformance/cpython.test.ts", "CP-037"),
   },
   {
     name: "only the port of an endpoint is compared",
@@ -184,7 +184,7 @@ export const FFI: readonly Mutation[] = [
     search: "return this.endpoint(fd, end, mine, endpoint) && mine.every((byte, i) => byte === endpoint[i]);",
     replace: "return this.endpoint(fd, end, mine, endpoint);",
     why: "Connections that differ in their addresses alone would be taken for one.",
-    tests: selection("sockets.test.ts", "found by both"),
+    tests: selection("sockets/sockets.test.ts", "found by both"),
   },
   {
     name: "the local end is not compared",
@@ -192,7 +192,7 @@ export const FFI: readonly Mutation[] = [
     search: ' && libc.hasEndpoint(fd, "local", local);',
     replace: ";",
     why: "Two connections to one server would be taken for one.",
-    tests: selection("sockets.test.ts", "found by both"),
+    tests: selection("sockets/sockets.test.ts", "found by both"),
   },
   {
     name: "several sockets are one",
@@ -200,7 +200,7 @@ export const FFI: readonly Mutation[] = [
     search: "several = libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found);",
     replace: "several = false;",
     why: "A file could go to another client that has the same address and port at another server.",
-    tests: selection("with_sendfile.test.ts", "at two servers"),
+    tests: selection("http/send/with_sendfile.test.ts", "at two servers"),
     only: DENO,
   },
   {
@@ -209,7 +209,7 @@ export const FFI: readonly Mutation[] = [
     search: "stat.regular && isSameFile(stat, id)",
     replace: "stat.regular",
     why: "A Deno.FsFile would be sent as another file that happens to be open.",
-    tests: selection("files.test.ts", "Deno.FsFile|FsFile"),
+    tests: selection("files/source.test.ts", "Deno.FsFile|FsFile"),
     only: FS_FILE,
   },
   {
@@ -218,7 +218,7 @@ export const FFI: readonly Mutation[] = [
     search: 'if (value === "0" || value === "off")',
     replace: 'if (value === "off")',
     why: "Who turns sendfile off would not get rid of it.",
-    tests: selection("process.test.ts", "ZEROCOPY_SENDFILE=0"),
+    tests: selection("transfer/process.test.ts", "ZEROCOPY_SENDFILE=0"),
   },
   {
     name: "the permission is asked for",
@@ -226,7 +226,7 @@ export const FFI: readonly Mutation[] = [
     search: '.state === "granted"',
     replace: '.state !== "denied"',
     why: "A server would stop at a prompt.",
-    tests: selection("process.test.ts", "without --allow-ffi"),
+    tests: selection("transfer/process.test.ts", "without --allow-ffi"),
     only: PERMISSION,
   },
   {
@@ -235,7 +235,7 @@ export const FFI: readonly Mutation[] = [
     search: 'waiter.direction === "readable" ? readable : writable',
     replace: "readable || writable",
     why: "A transfer would hammer a socket that has no room.",
-    tests: selection("poller.test.ts", "both directions"),
+    tests: selection("ffi/poller.test.ts", "both directions"),
   },
   {
     name: "who waits for the other direction is not armed again",
@@ -243,7 +243,7 @@ export const FFI: readonly Mutation[] = [
     search: "else this.#arm(selector, fd, entry);",
     replace: "",
     why: "The second of two waiters would wait for ever.",
-    tests: selection("poller.test.ts", "both directions"),
+    tests: selection("ffi/poller.test.ts", "both directions"),
   },
   {
     name: "an abort does not take the wait back",
@@ -251,7 +251,7 @@ export const FFI: readonly Mutation[] = [
     search: "const abort = () => {\n        this.#leave(fd, waiter);",
     replace: "const abort = () => {",
     why: "The process would not end after a transfer that was aborted.",
-    tests: selection("poller.test.ts", "aborted alone"),
+    tests: selection("ffi/poller.test.ts", "aborted alone"),
   },
   {
     name: "an abort is not heard",
@@ -259,7 +259,7 @@ export const FFI: readonly Mutation[] = [
     search: 'signal?.addEventListener("abort", abort, { once: true });',
     replace: "",
     why: "A signal could not end a transfer that waits.",
-    tests: selection("poller.test.ts", "aborted rejects"),
+    tests: selection("ffi/poller.test.ts", "aborted rejects"),
   },
   {
     name: "the selector stays open",
@@ -267,6 +267,6 @@ export const FFI: readonly Mutation[] = [
     search: "closed.then(() => open.selector.close());",
     replace: "void closed;",
     why: "Each pause between transfers would cost two descriptors.",
-    tests: selection("poller.test.ts", "50 descriptors"),
+    tests: selection("ffi/poller.test.ts", "50 descriptors"),
   },
 ];

@@ -1,6 +1,6 @@
 import { type Mutation, selection } from "../mutation.ts";
 
-const NUMBER = selection("sockets.test.ts", "number now");
+const NUMBER = selection("sockets/sockets.test.ts", "number now");
 
 const BUN_SOCKET = { runtime: "bun", reason: "Deno has no sockets of Bun's" } as const;
 const DENO_CONN = { runtime: "deno", reason: "Bun has no Deno.Conn" } as const;
@@ -17,7 +17,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'if ((error as Error).name === "BadResource") return false;',
     replace: "if (error) return true;",
     why: "A client that comes again from the same port may have a closed connection's number and addresses.",
-    tests: selection("exact_identity.test.ts", "Deno.Conn that was closed"),
+    tests: selection("files/identity.test.ts", "Deno.Conn that was closed"),
     only: DENO_CONN,
     equivalent:
       "the number does not follow what is set on the closed connection, which is seen too; said twice on purpose",
@@ -38,7 +38,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (!libc.isStreamSocket(fd)) throw",
     replace: "if (false) throw",
     why: "A datagram socket would get a file in pieces of which some are lost.",
-    tests: selection("conformance.test.ts", "CP-007|CP-039"),
+    tests: selection("conformance/cpython.test.ts", "CP-007|CP-039"),
   },
   {
     name: "a blocking descriptor is taken",
@@ -46,7 +46,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (!libc.isNonBlocking(fd)) {",
     replace: "if (false) {",
     why: "A blocking descriptor would hold the thread until its peer reads.",
-    tests: selection("conformance.test.ts", "CP-037"),
+    tests: selection("conformance/cpython.test.ts", "CP-037"),
   },
   {
     name: "a Bun TLS socket goes natively",
@@ -54,7 +54,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'if (this.#isTls) return "TLS";',
     replace: "",
     why: "The file would go in clear text between TLS records.",
-    tests: selection("sockets.test.ts", "Bun.listen TLS"),
+    tests: selection("sockets/sockets.test.ts", "Bun.listen TLS"),
     only: BUN_SOCKET,
   },
   {
@@ -63,7 +63,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "return this.#socket.readyState === OPEN;",
     replace: "return true;",
     why: "A transfer to a closed socket would not end.",
-    tests: selection("sockets.test.ts", "while the peer reads nothing|number now"),
+    tests: selection("sockets/sockets.test.ts", "while the peer reads nothing|number now"),
     only: BUN_SOCKET,
     equivalent: "a closed socket has no descriptor (-1), and its write gives -1",
   },
@@ -73,7 +73,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (written < 0) throw socketClosed();",
     replace: "",
     why: "A transfer to a closed socket would not end.",
-    tests: selection("sockets.test.ts", "paused when its peer resets"),
+    tests: selection("sockets/sockets.test.ts", "paused when its peer resets"),
     only: BUN_SOCKET,
   },
   {
@@ -82,7 +82,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'if ("handshake" in this.#conn) return "TLS";',
     replace: "",
     why: "The file would go in clear text between TLS records.",
-    tests: selection("sockets.test.ts", "Deno.listenTls"),
+    tests: selection("sockets/sockets.test.ts", "Deno.listenTls"),
     only: DENO_CONN,
   },
   {
@@ -91,7 +91,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "isConnection(libc, told, ends)",
     replace: "true",
     why: "A closed connection's file would go to whoever has its descriptor's number now.",
-    tests: selection("sockets.test.ts", "number now|handed out again"),
+    tests: selection("sockets/sockets.test.ts", "number now|handed out again"),
     only: DENO_CONN,
     equivalent: "the number has to follow what is set on the connection too; said twice on purpose",
   },
@@ -101,7 +101,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'if (socket.encrypted) return "TLS";',
     replace: "",
     why: "The file would go in clear text between TLS records.",
-    tests: selection("sockets.test.ts", "node:tls"),
+    tests: selection("sockets/sockets.test.ts", "node:tls"),
     only: BUN_TLS,
   },
   {
@@ -110,7 +110,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "_writableState?.pendingcb === 0 &&",
     replace: "",
     why: "The file would overtake what was written before.",
-    tests: selection("sockets.test.ts", "several writes|node:net connected"),
+    tests: selection("sockets/sockets.test.ts", "several writes|node:net connected"),
     equivalent: "with no bytes in the stream, only callbacks can be pending",
   },
   {
@@ -119,7 +119,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (socket.connecting) await connected(socket);",
     replace: "",
     why: "A transfer begun right after connect() would fail.",
-    tests: selection("sockets.test.ts", "still connecting"),
+    tests: selection("sockets/sockets.test.ts", "still connecting"),
   },
   {
     name: "writes overtake a transfer",
@@ -127,7 +127,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (chunk !== turn) return write.call(socket, chunk, encoding, callback);",
     replace: "",
     why: "What is written behind a transfer would be lost.",
-    tests: selection("sockets.test.ts", "several writes"),
+    tests: selection("sockets/sockets.test.ts", "several writes"),
   },
   {
     name: "chunks are written all at once around a transfer",
@@ -135,7 +135,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'shadow(socket, "_writev", null);',
     replace: "",
     why: "A transfer among several waiting writes would be sent as an empty chunk.",
-    tests: selection("sockets.test.ts", "several writes"),
+    tests: selection("sockets/sockets.test.ts", "several writes"),
   },
   {
     name: "the socket keeps the transfer's _write",
@@ -143,7 +143,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'Reflect.deleteProperty(this.#socket, "_write");',
     replace: "",
     why: "The socket would be unusable behind a transfer.",
-    tests: selection("sockets.test.ts", "several writes"),
+    tests: selection("sockets/sockets.test.ts", "several writes"),
   },
   {
     name: "a half-closed client counts as closed",
@@ -151,7 +151,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "!this.#socket.destroyed || (isHttp && libc.tcp(ours)?.halfClosed === true)",
     replace: "!this.#socket.destroyed",
     why: "A client that half-closes after its request would not get its file.",
-    tests: selection("sockets.test.ts", "reads late gets all"),
+    tests: selection("sockets/sockets.test.ts", "reads late gets all"),
   },
   {
     name: "what Bun's server still holds is not asked for",
@@ -159,7 +159,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (_httpMessage?.writableLength !== 0)",
     replace: "if (false)",
     why: "The body would overtake its head.",
-    tests: selection("sockets.test.ts", "waits for a head"),
+    tests: selection("sockets/sockets.test.ts", "waits for a head"),
     only: BUN_HTTP,
   },
 ];

@@ -9,7 +9,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (isTurnDue()) await turn();",
     replace: "void turn;",
     why: "Peers that read as fast as we send would keep everybody else waiting.",
-    tests: selection("yield.test.ts", "takes all at once"),
+    tests: selection("transfer/turns.test.ts", "takes all at once"),
   },
   {
     name: "no turn between small transfers",
@@ -17,7 +17,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "return isTurnDue() ? rest().then(() => sent) : sent;",
     replace: "return sent;",
     why: "A loop of small transfers would keep timers and sockets waiting for as long as it lasts.",
-    tests: selection("yield.test.ts", "small transfers awaited in a row"),
+    tests: selection("transfer/turns.test.ts", "small transfers awaited in a row"),
   },
   {
     name: "the duplicate of a Deno.FsFile's descriptor is not looked at",
@@ -25,7 +25,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (!isFile(libc, dup, id) || !libc.isReadable(dup)) {",
     replace: "if (!libc.isReadable(dup)) {",
     why: "The number may be a Worker's, which has opened another file there meanwhile.",
-    tests: selection("borrowed_descriptor.test.ts", "before it was duplicated"),
+    tests: selection("files/borrowed_descriptor.test.ts", "before it was duplicated"),
     only: FS_FILE,
   },
   {
@@ -34,7 +34,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "this.#lastProgress = calledAt;",
     replace: "void calledAt;",
     why: "A call that waits behind another would take up to twice its timeout.",
-    tests: selection("waits.test.ts", "counts from the call"),
+    tests: selection("transfer/waits.test.ts", "counts from the call"),
   },
   {
     name: "a timeout does not end the wait for the beginning",
@@ -42,7 +42,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "limit === undefined ? undefined : setTimeout(() => giveUp(timedOut(limit, 0)), limit)",
     replace: "undefined as ReturnType<typeof setTimeout> | undefined",
     why: "A call behind a client that reads nothing would never end.",
-    tests: selection("waits.test.ts", "end the wait"),
+    tests: selection("transfer/waits.test.ts", "end the wait"),
   },
   {
     name: "a timeout longer than a timer can wait fires at once",
@@ -50,7 +50,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "timeout !== undefined && timeout <= LONGEST_TIMER ? timeout : undefined",
     replace: "timeout",
     why: "`timeout: Infinity` would end each transfer that has to wait.",
-    tests: selection("waits.test.ts", "does not end a transfer at once"),
+    tests: selection("transfer/waits.test.ts", "does not end a transfer at once"),
   },
   {
     name: "a pause longer than a timer can wait is none",
@@ -58,7 +58,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "setTimeout(wake, Math.min(left, LONGEST_TIMER))",
     replace: "setTimeout(wake, left)",
     why: "A tiny rate limit would hold the thread: the timer fires at once, for ever.",
-    tests: selection("rate_limit.test.ts", "tiny rate limit"),
+    tests: selection("transfer/rate_limit.test.ts", "tiny rate limit"),
     equivalent: "the loop asks again, so that bytes wait all the same; only the processor works for it",
   },
   {
@@ -67,7 +67,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: 'Symbol.for("@zerocopy/sendfile.queue")',
     replace: "Symbol()",
     why: "Transfers of two copies on one socket would mix their bytes.",
-    tests: selection("waits.test.ts", "another copy"),
+    tests: selection("transfer/waits.test.ts", "another copy"),
   },
   {
     name: "the piece of one call is 1 GiB",
@@ -75,7 +75,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const most = transfer.sent === 0 ? FIRST : PIECE;",
     replace: "const most = 1024 * 1024 * 1024;",
     why: "One peer that reads as fast as we send would hold the thread for as long as its file lasts.",
-    tests: selection("transfer.test.ts", "no call asks for more"),
+    tests: selection("transfer/transfer.test.ts", "no call asks for more"),
   },
   {
     name: "EINTR ends a transfer",
@@ -83,7 +83,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: 'if (code === "EINTR" || code === "EBUSY") return "again";',
     replace: 'if (code === "EBUSY") return "again";',
     why: "A signal to the process would break a download off.",
-    tests: selection("transfer.test.ts", "EINTR is tried"),
+    tests: selection("transfer/transfer.test.ts", "EINTR is tried"),
   },
   {
     name: "EAGAIN does not wait",
@@ -91,7 +91,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: 'if (code === "EAGAIN") return "wait";',
     replace: 'if (code === "EAGAIN") return "again";',
     why: "A slow client would cost a whole core.",
-    tests: selection("transfer.test.ts", "EAGAIN is waited for"),
+    tests: selection("transfer/transfer.test.ts", "EAGAIN is waited for"),
   },
   {
     name: "the socket is not duplicated",
@@ -99,7 +99,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "this.#out = dup;\n    this.#ours = true;",
     replace: "libc.close(dup);",
     why: "Bytes could go to whoever has the closed socket's number.",
-    tests: selection("sockets.test.ts", "number now, in the middle"),
+    tests: selection("sockets/sockets.test.ts", "number now, in the middle"),
   },
   {
     name: "the duplicate of the socket is not closed",
@@ -107,7 +107,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (this.#ours) libc.close(this.#out);",
     replace: "",
     why: "Each transfer that waits would cost a descriptor, and hold the connection open.",
-    tests: selection("transfer.test.ts", "100 sockets .*sendfile"),
+    tests: selection("transfer/transfer.test.ts", "100 sockets .*sendfile"),
   },
   {
     name: "a held socket is not looked at again behind a wait",
@@ -115,7 +115,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "return this.#ours || !this.#hasWaited || this.#way.socket.alive(this.#out);",
     replace: "return true;",
     why: "Bytes would go to whoever has the closed socket's number.",
-    tests: selection("held_socket.test.ts", "unannounced"),
+    tests: selection("sockets/held_socket.test.ts", "unannounced"),
     only: { runtime: "deno", reason: "Bun tells at once of a connection that is closed" },
   },
   {
@@ -124,7 +124,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if ((this.#corked || this.#held) && this.#isSocket()) libc.cork(this.#out, false);",
     replace: "",
     why: "The end of a response would wait for the kernel's 200 ms.",
-    tests: selection("sockets.test.ts", "not held back|leave in one segment"),
+    tests: selection("sockets/sockets.test.ts", "not held back|leave in one segment"),
   },
   {
     name: "a header is not held for the file",
@@ -132,7 +132,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "transfer.remaining > 0 || transfer.trailer.length > 0);",
     replace: "false);",
     why: "A small response would go in two segments.",
-    tests: selection("sockets.test.ts", "leave in one segment"),
+    tests: selection("sockets/sockets.test.ts", "leave in one segment"),
   },
   {
     name: "fallback: false is not heeded",
@@ -140,7 +140,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);",
     replace: "",
     why: "Who wants no copy would get one.",
-    tests: selection("conformance.test.ts", "CP-02[0-9]|CP-03[0-9]|CP-01[0-9]"),
+    tests: selection("conformance/cpython.test.ts", "CP-02[0-9]|CP-03[0-9]|CP-01[0-9]"),
   },
   {
     name: "EINVAL is an error",
@@ -148,7 +148,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: '  "EINVAL",\n',
     replace: "",
     why: "Where sendfile(2) does not do it, the transfer would fail in place of copying.",
-    tests: selection("conformance.test.ts", "EINVAL after 1000"),
+    tests: selection("conformance/cpython.test.ts", "EINVAL after 1000"),
   },
   {
     name: "the source is not made ours before a wait",
@@ -156,7 +156,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const { libc, source } = this.#way;\n    source.keep();",
     replace: "const { libc } = this.#way;",
     why: "Bytes of whichever file has the closed number would go.",
-    tests: selection("files.test.ts", "owner closes in the middle"),
+    tests: selection("files/source.test.ts", "owner closes in the middle"),
   },
   {
     name: "the copy does not make the source ours",
@@ -164,7 +164,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "transfer.source.keep();",
     replace: "",
     why: "Bytes of whichever file has the closed number would go.",
-    tests: selection("files.test.ts", "owner closes in the middle"),
+    tests: selection("files/source.test.ts", "owner closes in the middle"),
   },
   {
     name: "a transfer does not wait for the one before",
@@ -172,7 +172,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const before = last.get(socket);",
     replace: "const before = undefined as Promise<number> | undefined;",
     why: "Bytes of two files would mix.",
-    tests: selection("sockets.test.ts", "one after the other"),
+    tests: selection("sockets/sockets.test.ts", "one after the other"),
   },
   {
     name: "a failed transfer holds up the next one",
@@ -180,7 +180,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "before.then(start, start)",
     replace: "before.then(start)",
     why: "One failure would fail all that were begun behind it.",
-    tests: selection("sockets.test.ts", "lets the next one"),
+    tests: selection("sockets/sockets.test.ts", "lets the next one"),
   },
   {
     name: "sendfileSync does not look whether a transfer is under way",
@@ -188,7 +188,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (isBusy(socket)) throw",
     replace: "if (false) throw",
     why: "Bytes of two files would mix.",
-    tests: selection("transfer.test.ts", "sendfileSync refuses"),
+    tests: selection("transfer/transfer.test.ts", "sendfileSync refuses"),
   },
   {
     name: "sendfileSync does not look at what the runtime holds",
@@ -196,7 +196,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (target.pending?.()) {",
     replace: "if (false) {",
     why: "The file would overtake what was written before.",
-    tests: selection("transfer.test.ts", "sendfileSync refuses"),
+    tests: selection("transfer/transfer.test.ts", "sendfileSync refuses"),
   },
   {
     name: "a part that came short is followed by the next",
@@ -204,7 +204,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const isShort = first.count !== undefined && sent < first.count;",
     replace: "const isShort = false;",
     why: "A multipart body would look whole though a part of it is cut.",
-    tests: selection("http_table.test.ts", "becomes shorter"),
+    tests: selection("http/table.test.ts", "becomes shorter"),
   },
   {
     name: "a reset is no ConnectionClosedError",
@@ -212,7 +212,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: '  "ECONNRESET",\n',
     replace: "",
     why: "Servers would log a client that has left as a fault of their own.",
-    tests: selection("transfer.test.ts", "peer that resets"),
+    tests: selection("transfer/transfer.test.ts", "peer that resets"),
   },
   {
     name: "a broken pipe is no ConnectionClosedError",
@@ -220,7 +220,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: '  "EPIPE",\n',
     replace: "",
     why: "Servers would log a client that has left as a fault of their own.",
-    tests: selection("sockets.test.ts", "closed in the middle|runtime closes its socket|CP-019"),
+    tests: selection("sockets/sockets.test.ts", "closed in the middle|runtime closes its socket|CP-019"),
   },
   {
     name: "the position is not moved",
@@ -228,7 +228,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "this.source.seek(this.position);",
     replace: "",
     why: "A Deno.FsFile would not stand behind what was sent.",
-    tests: selection("files.test.ts", "more than 4 GiB"),
+    tests: selection("files/source.test.ts", "more than 4 GiB"),
     only: FS_FILE,
   },
   {
@@ -237,7 +237,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "else if (this.options.signal?.aborted && this.begun) this.target.abandon();",
     replace: "",
     why: "The client would wait for ever for the rest of a response that nobody sends.",
-    tests: selection("transfer.test.ts", "abort in the middle"),
+    tests: selection("transfer/transfer.test.ts", "abort in the middle"),
   },
   {
     name: "the idle timer is not restarted",
@@ -245,7 +245,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "this.target.touch?.();",
     replace: "",
     why: "A server's idle timeout would end a download in the middle.",
-    tests: selection("sockets.test.ts", "idle timer"),
+    tests: selection("sockets/sockets.test.ts", "idle timer"),
   },
   {
     name: "the timeout is not started",
@@ -253,7 +253,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (timeout === undefined) return;\n    this.#clock",
     replace: "return;\n    this.#clock",
     why: "A client that reads nothing would keep a descriptor for ever.",
-    tests: selection("conformance.test.ts", "CP-053|timeout"),
+    tests: selection("conformance/cpython.test.ts", "CP-053|timeout"),
   },
   {
     name: "progress does not restart the timeout",
@@ -261,7 +261,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (this.#lastProgress !== undefined) this.#lastProgress = performance.now();",
     replace: "",
     why: "A slow but steady client would be cut off.",
-    tests: selection("transfer.test.ts", "steady"),
+    tests: selection("transfer/transfer.test.ts", "steady"),
   },
   {
     name: "what the peer acknowledges is no progress",
@@ -269,7 +269,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (acked !== undefined && acked > this.#acked!) {",
     replace: "if (false as boolean) {",
     why: "A client that takes a large buffer's worth slowly would be cut off.",
-    tests: selection("stall.test.ts", "steadily|acknowledges"),
+    tests: selection("transfer/stall.test.ts", "steadily|acknowledges"),
   },
   {
     name: "to have been asked is progress",
@@ -277,7 +277,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (acked !== undefined && acked > this.#acked!) {",
     replace: "if (acked !== undefined) {",
     why: "A client that takes nothing would keep a descriptor for ever.",
-    tests: selection("stall.test.ts", "takes nothing"),
+    tests: selection("transfer/stall.test.ts", "takes nothing"),
   },
   {
     name: "a poller's error does not say what was sent",
@@ -309,7 +309,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: 'signal.addEventListener("abort", this.#onAbort, { once: true });',
     replace: "",
     why: "A signal could not end a transfer that waits.",
-    tests: selection("transfer.test.ts", "abort in the middle"),
+    tests: selection("transfer/transfer.test.ts", "abort in the middle"),
   },
   {
     name: "a count is not kept to",
@@ -317,7 +317,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const promised = Math.min(options.count ?? Infinity, inRegion);",
     replace: "const promised = inRegion;",
     why: "A range would be answered with all the rest of the file.",
-    tests: selection("files.test.ts", "grows in the middle"),
+    tests: selection("files/source.test.ts", "grows in the middle"),
   },
   {
     name: "a region's end is not kept to",
@@ -325,7 +325,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const promised = Math.min(options.count ?? Infinity, inRegion);",
     replace: "const promised = options.count ?? Infinity;",
     why: "A SendfileRegion would send what lies behind it.",
-    tests: selection("files.test.ts", "region|Region"),
+    tests: selection("files/source.test.ts", "region|Region"),
   },
   {
     name: "the rate limit has no pieces",
@@ -333,7 +333,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "Math.max(1, Math.floor(rateLimit / PIECES))",
     replace: "Infinity",
     why: "A limited client would get its whole file at once.",
-    tests: selection("transfer.test.ts", "rate limit spreads"),
+    tests: selection("transfer/transfer.test.ts", "rate limit spreads"),
   },
   {
     name: "the rate limit lets everything go at once",
@@ -341,7 +341,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "began + sent / rateLimit * 1000 - performance.now()",
     replace: "0",
     why: "A limited client would get its whole file at once.",
-    tests: selection("transfer.test.ts", "rate limit spreads"),
+    tests: selection("transfer/transfer.test.ts", "rate limit spreads"),
   },
   {
     name: "the copy reads on where the file has ended",
@@ -349,7 +349,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (ofFile === 0) transfer.ended();",
     replace: "",
     why: "A file that shrinks would make the thread spin for ever.",
-    tests: selection("transfer.test.ts", "trailer follows.*copy"),
+    tests: selection("transfer/transfer.test.ts", "trailer follows.*copy"),
   },
   {
     name: "the copy sends a buffer's first bytes again",
@@ -357,6 +357,6 @@ export const TRANSFER: readonly Mutation[] = [
     search: "transfer.target.write(bytes.subarray(written), transfer.stop)",
     replace: "transfer.target.write(bytes, transfer.stop)",
     why: "A slow client would get bytes twice.",
-    tests: selection("transfer.test.ts", "slow reader .*copy"),
+    tests: selection("transfer/transfer.test.ts", "slow reader .*copy"),
   },
 ];
