@@ -69,7 +69,7 @@ const DATE = 37;
 export function withSendfile<Info>(
   handler: Handler<Info>,
   options: WithSendfileOptions = {},
-): (request: Request, info?: Info) => Response | Promise<Response> {
+): (request: WebRequest, info?: Info) => WebResponse | Promise<WebResponse> {
   if (typeof handler !== "function") throw new TypeError("handler must be a function");
   const { threshold = THRESHOLD, onBody } = options;
   if (typeof threshold !== "number") throw new TypeError("threshold must be a number of bytes");
