@@ -4,19 +4,30 @@ import { withUnixPath } from "./unix_path.ts";
 const LOOPBACK = { hostname: "127.0.0.1", port: 0 };
 
 async function tcp(side: "accepted" | "connected"): Promise<Connection> {
-  using listener = Deno.listen(LOOPBACK);
-  const [here, there] = await Promise.all([
-    listener.accept(),
-    Deno.connect({ ...LOOPBACK, port: listener.addr.port }),
-  ]);
-  return side === "accepted" ? connectionOf(here, there) : connectionOf(there, here);
+  const listener = Deno.listen(LOOPBACK);
+  try {
+    const [here, there] = await Promise.all([
+      listener.accept(),
+      Deno.connect({ ...LOOPBACK, port: listener.addr.port }),
+    ]);
+    return side === "accepted" ? connectionOf(here, there) : connectionOf(there, here);
+  } finally {
+    listener.close();
+  }
 }
 
 function unix(): Promise<Connection> {
   return withUnixPath(async (path) => {
-    using listener = Deno.listen({ transport: "unix", path });
-    const connect = Deno.connect({ transport: "unix", path });
-    return connectionOf(await listener.accept(), await connect);
+    const listener = Deno.listen({ transport: "unix", path });
+    try {
+      const [here, there] = await Promise.all([
+        listener.accept(),
+        Deno.connect({ transport: "unix", path }),
+      ]);
+      return connectionOf(here, there);
+    } finally {
+      listener.close();
+    }
   });
 }
 
