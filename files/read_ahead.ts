@@ -87,7 +87,9 @@ export class ReadAhead {
   ready(range: Range): number {
     const { position, count } = range;
     const now = performance.now();
-    if (!this.#isBlind && (position >= this.#found || now - this.#foundAt > FRESH)) this.#find(range, now);
+    // Asked before the end of what was found, so that no step is cut short there.
+    const isKnown = position + count <= this.#found && now - this.#foundAt <= FRESH;
+    if (!this.#isBlind && !isKnown) this.#find(range, now);
     if (this.#isBlind) this.#readOn(range);
     if (this.#found > position) return Math.min(count, this.#found - position);
     return this.#isBlind && this.#quick >= QUICK ? Math.min(count, BLIND) : 0;
