@@ -2,12 +2,18 @@ import { endInTurn } from "./transfer/budget.ts";
 import { SendfileNotAvailableError } from "./errors.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
-import { byCopy, type Outcome, Sending, type Way, withoutSendfile } from "./transfer/native.ts";
+import {
+  byCopy,
+  type NativeRoute,
+  NativeTransfer,
+  type Outcome,
+  withoutSendfile,
+} from "./transfer/native.ts";
 import { checkOptions, type SendfileOptions } from "./transfer/options.ts";
 import { beginWithin, inOrder, isBusy } from "./transfer/queue.ts";
 import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./files/source.ts";
-import { type SendfileSocket, targetOf } from "./sockets/mod.ts";
-import type { Target } from "./sockets/adapter.ts";
+import { adapterOf, type SendfileSocket } from "./sockets/mod.ts";
+import type { SocketAdapter } from "./sockets/adapter.ts";
 import { type Observer, Transfer } from "./transfer/transfer.ts";
 
 /**
@@ -66,7 +72,7 @@ export function sendParts(
   parts: readonly SendfileOptions[],
   observer?: Observer,
 ): number | Promise<number> {
-  const target = targetOf(socket);
+  const target = adapterOf(socket);
   checkFile(file);
   parts.forEach(checkOptions);
   for (const { signal } of parts) signal?.throwIfAborted();
@@ -79,7 +85,7 @@ export function sendParts(
 
 /** One transfer after another, without a wait as long as none of them has to. */
 function beginParts(
-  target: Target,
+  target: SocketAdapter,
   file: SendfileFile | SeenFile,
   [first, ...others]: readonly SendfileOptions[],
   observer: Observer | undefined,
@@ -98,7 +104,7 @@ function beginParts(
 
 /** Decides the way and goes it; a transfer that need not wait has come to its end on return. */
 function begin(
-  target: Target,
+  target: SocketAdapter,
   file: SendfileFile | SeenFile,
   options: SendfileOptions,
   observer: Observer | undefined,
@@ -107,7 +113,7 @@ function begin(
   const way = choose(target, file, options.zeroCopy);
   const transfer = openTransfer(target, way, options, observer, calledAt);
   if ("reason" in way) return settle(transfer, byCopy(transfer, way.reason));
-  const sending = new Sending(transfer, way);
+  const sending = new NativeTransfer(transfer, way);
   let outcome: Outcome;
   try {
     outcome = sending.step();
@@ -153,7 +159,7 @@ export function sendfileSync(
   file: SendfileFile,
   options: Pick<SendfileOptions, "offset" | "count" | "timeout"> = {},
 ): number {
-  const target = targetOf(socket);
+  const target = adapterOf(socket);
   checkFile(file);
   checkOptions(options);
   if (isBusy(socket)) throw new SendfileNotAvailableError("another transfer of this socket is under way");
@@ -164,7 +170,7 @@ export function sendfileSync(
   const transfer = openTransfer(target, way, options);
   try {
     if ("reason" in way) throw new SendfileNotAvailableError(way.reason);
-    const sending = new Sending(transfer, way);
+    const sending = new NativeTransfer(transfer, way);
     try {
       sending.block();
     } finally {
@@ -180,10 +186,10 @@ export function sendfileSync(
 
 /** The file opened, and either all that sendfile(2) needs or the reason against it. */
 function choose(
-  target: Target,
+  target: SocketAdapter,
   file: SendfileFile | SeenFile,
   zeroCopy = true,
-): Way | { source: Source; reason: string } {
+): NativeRoute | { source: Source; reason: string } {
   const libc = loadLibc();
   const source = openSource(file, typeof libc === "string" ? undefined : libc);
   if (typeof libc === "string") return { source, reason: libc };
@@ -205,12 +211,12 @@ function whyNotHere(libc: Libc): string | undefined {
   return withoutSendfile.has(libc) ? "the kernel has no sendfile (ENOSYS)" : undefined;
 }
 
-function hasDescriptor(source: Source): source is Way["source"] {
+function hasDescriptor(source: Source): source is NativeRoute["source"] {
   return typeof source.descriptor === "number";
 }
 
 function openTransfer(
-  target: Target,
+  target: SocketAdapter,
   way: ReturnType<typeof choose>,
   options: SendfileOptions,
   observer?: Observer,
@@ -242,7 +248,7 @@ export function whyNotSendfile(socket?: SendfileSocket): string | undefined {
   const missing = whyNotHere(libc);
   if (missing !== undefined || socket === undefined) return missing;
   try {
-    const descriptor = targetOf(socket).open(libc);
+    const descriptor = adapterOf(socket).open(libc);
     if (typeof descriptor === "string") return descriptor;
     if (descriptor.owned) libc.close(descriptor.fd);
     return undefined;
@@ -283,6 +289,6 @@ export function canUseSendfile(socket?: SendfileSocket): boolean {
 export function createSendfileCallable(
   socket: SendfileSocket,
 ): (file: SendfileFile, offset?: number, count?: number) => Promise<number> {
-  targetOf(socket);
+  adapterOf(socket);
   return (file, offset, count) => sendfile(socket, file, { offset, count });
 }

@@ -7,7 +7,7 @@ import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
 import { writable } from "../ffi/mod.ts";
 import { sendfile, type SendfileSocket } from "../mod.ts";
-import { targetOf } from "../sockets/mod.ts";
+import { adapterOf } from "../sockets/mod.ts";
 import type { Served } from "./served.ts";
 
 const descriptors = new WeakMap<object, number>();
@@ -20,7 +20,7 @@ async function bare(
   const libc = loadLibc() as Libc;
   let fd = descriptors.get(socket);
   if (fd === undefined) {
-    const descriptor = targetOf(socket).open(libc);
+    const descriptor = adapterOf(socket).open(libc);
     if (typeof descriptor === "string") throw new Error(descriptor);
     descriptors.set(socket, fd = descriptor.fd);
   }

@@ -1,5 +1,5 @@
-import { answerDirectory } from "../http/directory.ts";
-import { directoryRulesOf } from "../http/options.ts";
+import { planDirectory } from "../http/directory.ts";
+import { resolveDirectoryOptions } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
 import type { Site } from "../server/connection.ts";
 import type { Command } from "./arguments.ts";
@@ -8,7 +8,7 @@ import { logLine } from "./access_log.ts";
 /** What the command wants to be served, of the directory `root`. Throws `TypeError` for a header field that is none. */
 export function siteOf(root: string, command: Command): Site {
   const { log } = command;
-  const rules = directoryRulesOf({
+  const resolved = resolveDirectoryOptions({
     showDirListing: command.listing,
     showDotfiles: command.dotfiles,
     enableCors: command.cors,
@@ -19,8 +19,8 @@ export function siteOf(root: string, command: Command): Site {
     rateLimit: command.rateLimit,
   });
   return {
-    rules,
-    answer: (request) => answerDirectory(request, rules, root, parseTarget(request.target)),
+    resolved,
+    plan: (request) => planDirectory(request, resolved, root, parseTarget(request.target)),
     maxConnections: command.maxConnections,
     maxConnectionsPerAddress: command.maxConnectionsPerAddress,
     onError: console.error,

@@ -1,33 +1,33 @@
 import * as fs from "node:fs";
 import { quality } from "./rfc9110/quality.ts";
 import {
-  type Answer,
-  answerFile,
-  answerMethod,
-  answerRedirect,
-  answerRefusal,
-  type Asked,
+  planFailure,
+  planFile,
+  planMethod,
+  planRedirect,
+  type RequestHead,
+  type ResponsePlan,
 } from "./file_response.ts";
-import { FORBIDDEN, NOT_FOUND, type OpenFile, type Refusal } from "./root/open_file.ts";
-import { answerListing } from "./listing.ts";
+import { FORBIDDEN, type HttpFailure, NOT_FOUND, type OpenFile } from "./root/open_file.ts";
+import { planListing } from "./listing.ts";
 import { locationOf } from "./location.ts";
 import { warnOfMissingRoot } from "./root/missing_root.ts";
-import type { DirectoryRules } from "./options.ts";
+import type { ResolvedDirectoryOptions } from "./options.ts";
 import { type Directory, type InsideFile, isPlain, openInside, type Target } from "./root/request_target.ts";
 
 /** The answer to a request for something below `root`. */
-export function answerDirectory(
-  asked: Asked,
-  rules: DirectoryRules,
+export function planDirectory(
+  requestHead: RequestHead,
+  resolved: ResolvedDirectoryOptions,
   root: string,
-  target: Target | Refusal,
-): Answer | Promise<Answer> {
-  const other = answerMethod(asked, rules);
+  target: Target | HttpFailure,
+): ResponsePlan | Promise<ResponsePlan> {
+  const other = planMethod(requestHead, resolved);
   if (other) return other;
-  if (target.kind === "refusal") return answerRefusal(asked, rules, target);
+  if (target.kind === "failure") return planFailure(requestHead, resolved, target);
   const { names, slash } = target;
-  let found = openNamed(root, names, rules, slash);
-  const redirect = redirectFrom(asked, rules, target, found);
+  let found = openNamed(root, names, resolved, slash);
+  const redirect = redirectFrom(requestHead, resolved, target, found);
   if (redirect) {
     if (found.kind === "file") fs.closeSync(found.fd);
     return redirect;
@@ -37,18 +37,18 @@ export function answerDirectory(
     found = NOT_FOUND;
   }
   if (found.kind === "directory") {
-    const index = slash ? openIndex(root, names, rules) : undefined;
-    if (!index && slash && rules.listing) return answerListing(asked, rules, root, target, found);
+    const index = slash ? openIndex(root, names, resolved) : undefined;
+    if (!index && slash && resolved.listing) return planListing(requestHead, resolved, root, target, found);
     found = index ?? NOT_FOUND;
   }
-  if (found.kind === "refusal" && found.status === 404) {
+  if (found.kind === "failure" && found.status === 404) {
     warnOfMissingRoot(root);
-    if (rules.deny && isHidden(names)) found = FORBIDDEN;
-    else if (rules.spa && isPage(asked, names)) found = asFile(open(root, rules.spa, rules));
+    if (resolved.deny && isHidden(names)) found = FORBIDDEN;
+    else if (resolved.spa && isPage(requestHead, names)) found = asFile(open(root, resolved.spa, resolved));
   }
-  if (found.kind === "refusal") return answerRefusal(asked, rules, found);
+  if (found.kind === "failure") return planFailure(requestHead, resolved, found);
   const file = found;
-  return answerFile(asked, rules, file, (ending) => openSibling(root, file, ending, rules));
+  return planFile(requestHead, resolved, file, (ending) => openSibling(root, file, ending, resolved));
 }
 
 /**
@@ -56,25 +56,25 @@ export function answerDirectory(
  * a file with one, doubled slashes. Another handler may have the path of a file with a slash as it is.
  */
 function redirectFrom(
-  asked: Asked,
-  rules: DirectoryRules,
+  requestHead: RequestHead,
+  resolved: ResolvedDirectoryOptions,
   target: Target,
-  { kind }: InsideFile | Directory | Refusal,
-): Answer | undefined {
+  { kind }: InsideFile | Directory | HttpFailure,
+): ResponsePlan | undefined {
   const { names, path } = target;
   const doubled = path.includes("//");
   const slash = kind === "directory";
-  if (kind === "refusal" || !rules.redirect || (!doubled && slash === target.slash)) return undefined;
+  if (kind === "failure" || !resolved.redirect || (!doubled && slash === target.slash)) return undefined;
   if (names.length === 0 && kind === "file") return undefined; // the root is a file
-  const answer = answerRedirect(asked, rules, locationOf(target, slash));
-  return { ...answer, missing: kind === "file" && target.slash };
+  const plan = planRedirect(requestHead, resolved, locationOf(target, slash));
+  return { ...plan, missing: kind === "file" && target.slash };
 }
 
 function open(
   root: string,
   names: readonly string[],
-  { dotfiles, followSymlinks }: DirectoryRules,
-): InsideFile | Directory | Refusal {
+  { dotfiles, followSymlinks }: ResolvedDirectoryOptions,
+): InsideFile | Directory | HttpFailure {
   return openInside(root, names, dotfiles, followSymlinks);
 }
 
@@ -86,22 +86,26 @@ function isHidden(names: readonly string[]): boolean {
 function openNamed(
   root: string,
   names: readonly string[],
-  rules: DirectoryRules,
+  resolved: ResolvedDirectoryOptions,
   slash: boolean,
-): InsideFile | Directory | Refusal {
-  const found = open(root, names, rules);
-  if (found.kind !== "refusal" || found.status !== 404 || slash || names.length === 0) return found;
-  for (const extension of rules.extensions) {
+): InsideFile | Directory | HttpFailure {
+  const found = open(root, names, resolved);
+  if (found.kind !== "failure" || found.status !== 404 || slash || names.length === 0) return found;
+  for (const extension of resolved.extensions) {
     if (names.at(-1)!.endsWith(`.${extension}`)) continue; // about.html is not about.html.html
-    const other = asFile(open(root, withEnding(names, `.${extension}`), rules));
+    const other = asFile(open(root, withEnding(names, `.${extension}`), resolved));
     if (other.kind === "file") return other;
   }
   return found;
 }
 
-function openIndex(root: string, names: readonly string[], rules: DirectoryRules): InsideFile | undefined {
-  for (const name of rules.index) {
-    const found = asFile(open(root, [...names, name], rules));
+function openIndex(
+  root: string,
+  names: readonly string[],
+  resolved: ResolvedDirectoryOptions,
+): InsideFile | undefined {
+  for (const name of resolved.index) {
+    const found = asFile(open(root, [...names, name], resolved));
     if (found.kind === "file") return found;
   }
   return undefined;
@@ -111,13 +115,13 @@ function openSibling(
   root: string,
   file: InsideFile,
   ending: string,
-  rules: DirectoryRules,
+  resolved: ResolvedDirectoryOptions,
 ): OpenFile | undefined {
-  const found = asFile(open(root, withEnding(file.names, ending), rules));
+  const found = asFile(open(root, withEnding(file.names, ending), resolved));
   return found.kind === "file" ? found : undefined;
 }
 
-function asFile(found: InsideFile | Directory | Refusal): InsideFile | Refusal {
+function asFile(found: InsideFile | Directory | HttpFailure): InsideFile | HttpFailure {
   return found.kind === "directory" ? NOT_FOUND : found;
 }
 
@@ -126,7 +130,7 @@ function withEnding(names: readonly string[], ending: string): string[] {
 }
 
 /** Whether a missing path is one of an application's own: no dot in its last name, and HTML is taken for it. */
-function isPage({ field }: Asked, names: readonly string[]): boolean {
+function isPage({ field }: RequestHead, names: readonly string[]): boolean {
   if (names.at(-1)?.includes(".")) return false;
   const accept = field("accept");
   return !accept || (quality(accept, "text/html", ["text/*", "*/*"]) ?? 0) > 0;

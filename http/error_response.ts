@@ -1,4 +1,4 @@
-import type { Refusal } from "./root/open_file.ts";
+import type { HttpFailure } from "./root/open_file.ts";
 import { REASONS } from "./file_response.ts";
 
 /**
@@ -18,7 +18,7 @@ export class HttpError extends Error {
   readonly code: string | undefined;
 
   /** An error for what cannot be sent. */
-  constructor({ status, code }: Pick<Refusal, "status" | "code">) {
+  constructor({ status, code }: Pick<HttpFailure, "status" | "code">) {
     const reason = REASONS[status];
     super(code === undefined ? reason : `${reason} (${code})`);
     this.name = `${reason.replaceAll(" ", "").replace(/Error$/, "")}Error`;

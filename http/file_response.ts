@@ -3,11 +3,11 @@ import { type Field, precondition, rangeIsCurrent, type Validators } from "./rfc
 import { httpDate, parseHttpDate } from "./rfc9110/date.ts";
 import {
   type FileBody,
+  type HttpFailure,
   isFileBody,
   NOT_FOUND,
   type OpenFile,
   openRegular,
-  type Refusal,
 } from "./root/open_file.ts";
 import {
   checkField,
@@ -22,14 +22,14 @@ import {
 } from "./headers.ts";
 import type { HeaderFields } from "../types.ts";
 import { multipart } from "./rfc9110/multipart.ts";
-import type { Rules } from "./options.ts";
+import type { ResolvedOptions } from "./options.ts";
 import { acceptedEncodings, type Encoding } from "./rfc9110/content_coding.ts";
 import { parseRange, type Range } from "./rfc9110/range.ts";
 import { applyInfo, type StdFileInfo } from "./file_info.ts";
 import { type Content, contentOf } from "./content_type.ts";
 
 /** The part in use of a request. */
-export interface Asked {
+export interface RequestHead {
   readonly method: string;
   readonly field: Field;
   /** Called with the file that will be sent: what the handler has set for its response already. */
@@ -44,7 +44,7 @@ export interface Preset {
 }
 
 /** A response, before a runtime sends it. */
-export interface Answer {
+export interface ResponsePlan {
   readonly status: number;
   readonly headers: Fields;
   /** A file, bytes, a text, or none at all. */
@@ -52,7 +52,7 @@ export interface Answer {
   /** There is nothing of that name, or not with that method: another handler may have it. */
   readonly missing?: boolean;
   /** Why the file cannot be sent. */
-  readonly refusal?: Refusal;
+  readonly failure?: HttpFailure;
   /** What a log is to say besides. */
   readonly problem?: string;
 }
@@ -82,56 +82,64 @@ export const REASONS: Record<number, string> = {
 };
 
 /** The answer to a method that files do not have; undefined for GET and HEAD. RFC 9110, 9.3.7 and 15.5.6. */
-export function answerMethod({ method }: Asked, rules: Rules): Answer | undefined {
+export function planMethod({ method }: RequestHead, resolved: ResolvedOptions): ResponsePlan | undefined {
   if (method === "GET" || method === "HEAD") return undefined;
   if (method === "OPTIONS") {
     const headers: Fields = { Allow: ALLOW };
-    putTextFields(headers, rules.fields, 204);
+    putTextFields(headers, resolved.fields, 204);
     return { status: 204, headers, body: undefined, missing: true };
   }
-  return { ...answerText({ method }, rules, 405, { Allow: ALLOW }), missing: true };
+  return { ...planText({ method }, resolved, 405, { Allow: ALLOW }), missing: true };
 }
 
 /** The answer in place of what is not to be had. */
-export function answerRefusal(asked: Pick<Asked, "method">, rules: Rules, refusal: Refusal): Answer {
-  const { status, problem } = refusal;
-  return { ...answerText(asked, rules, status), refusal, problem, missing: status < 500 };
+export function planFailure(
+  requestHead: Pick<RequestHead, "method">,
+  resolved: ResolvedOptions,
+  failure: HttpFailure,
+): ResponsePlan {
+  const { status, problem } = failure;
+  return { ...planText(requestHead, resolved, status), failure, problem, missing: status < 500 };
 }
 
 /** The answer that sends the client to `location`, relative to what it has asked for. */
-export function answerRedirect(asked: Pick<Asked, "method">, rules: Rules, location: string): Answer {
-  return answerText(asked, rules, 301, { Location: location }, `Redirecting to ${location}\n`);
+export function planRedirect(
+  requestHead: Pick<RequestHead, "method">,
+  resolved: ResolvedOptions,
+  location: string,
+): ResponsePlan {
+  return planText(requestHead, resolved, 301, { Location: location }, `Redirecting to ${location}\n`);
 }
 
 /** A status with its name, or another text, as the body. */
-export function answerText(
-  { method }: Pick<Asked, "method">,
-  rules: Rules,
+export function planText(
+  { method }: Pick<RequestHead, "method">,
+  resolved: ResolvedOptions,
   status: number,
   headers: Fields = {},
   text = `${status} ${REASONS[status]}\n`,
-): Answer {
+): ResponsePlan {
   const fields: Fields = {
     ...headers,
     "Content-Length": String(text.length),
     "Content-Type": "text/plain; charset=utf-8",
   };
-  putTextFields(fields, rules.fields, status);
+  putTextFields(fields, resolved.fields, status);
   return { status, headers: fields, body: method === "HEAD" ? undefined : text };
 }
 
 /** The answer to a request for the file at `path`, which is trusted. `told`: what the caller knows of it. */
-export function answerPath(
-  asked: Asked,
-  rules: Rules,
+export function planPath(
+  requestHead: RequestHead,
+  resolved: ResolvedOptions,
   path: string,
   told?: StdFileInfo,
-): Answer | Promise<Answer> {
-  const other = answerMethod(asked, rules);
+): ResponsePlan | Promise<ResponsePlan> {
+  const other = planMethod(requestHead, resolved);
   if (other) return other;
   const found = told?.isDirectory ? NOT_FOUND : openRegular(path);
-  if (found.kind === "refusal") return answerRefusal(asked, rules, found);
-  return answerFile(asked, rules, told ? applyInfo(told, found) : found, (ending) => {
+  if (found.kind === "failure") return planFailure(requestHead, resolved, found);
+  return planFile(requestHead, resolved, told ? applyInfo(told, found) : found, (ending) => {
     const sibling = openRegular(path + ending);
     return sibling.kind === "file" ? sibling : undefined;
   });
@@ -141,33 +149,38 @@ export function answerPath(
  * The answer to GET or HEAD with `file`, which it closes where it does not send it. `sibling` opens the file with an
  * ending added to its name.
  */
-export function answerFile(
-  asked: Asked,
-  rules: Rules,
+export function planFile(
+  requestHead: RequestHead,
+  resolved: ResolvedOptions,
   file: OpenFile,
   sibling: (ending: string) => OpenFile | undefined,
-): Answer | Promise<Answer> {
+): ResponsePlan | Promise<ResponsePlan> {
   const content = contentOf(file);
   return content instanceof Promise
-    ? content.then((content) => answerContent(asked, rules, file, content, sibling))
-    : answerContent(asked, rules, file, content, sibling);
+    ? content.then((content) => planContent(requestHead, resolved, file, content, sibling))
+    : planContent(requestHead, resolved, file, content, sibling);
 }
 
-function answerContent(
-  asked: Asked,
-  rules: Rules,
+function planContent(
+  requestHead: RequestHead,
+  resolved: ResolvedOptions,
   file: OpenFile,
   content: Content,
   sibling: (ending: string) => OpenFile | undefined,
-): Answer {
+): ResponsePlan {
   let sent = file;
   let body: FileBody | undefined;
   try {
-    const chosen = content.coding === undefined ? choose(asked, rules, sibling) : undefined;
+    const chosen = content.coding === undefined ? choose(requestHead, resolved, sibling) : undefined;
     sent = chosen?.file ?? file;
-    const answer = describe(asked, rules, { named: file, file: sent, content, encoding: chosen?.encoding });
-    if (isFileBody(answer.body)) body = answer.body;
-    return answer;
+    const plan = describe(requestHead, resolved, {
+      named: file,
+      file: sent,
+      content,
+      encoding: chosen?.encoding,
+    });
+    if (isFileBody(plan.body)) body = plan.body;
+    return plan;
   } finally {
     if (sent !== file) fs.closeSync(file.fd);
     if (!body) fs.closeSync(sent.fd);
@@ -176,8 +189,8 @@ function answerContent(
 
 /** The sibling in the encoding that the client likes best. */
 function choose(
-  { field }: Asked,
-  { encodings }: Rules,
+  { field }: RequestHead,
+  { encodings }: ResolvedOptions,
   sibling: (ending: string) => OpenFile | undefined,
 ): { file: OpenFile; encoding: Encoding } | undefined {
   if (encodings.length === 0) return undefined;
@@ -198,23 +211,27 @@ interface Chosen {
   readonly encoding: Encoding | undefined;
 }
 
-function describe(asked: Asked, rules: Rules, { named, file, content, encoding }: Chosen): Answer {
-  const { preset, field } = asked;
+function describe(
+  requestHead: RequestHead,
+  resolved: ResolvedOptions,
+  { named, file, content, encoding }: Chosen,
+): ResponsePlan {
+  const { preset, field } = requestHead;
   const before = preset?.(named);
   const headers: Fields = {};
-  if (rules.ranges) headers["Accept-Ranges"] = "bytes";
-  if (rules.etag) headers["ETag"] = tagOf(file, encoding);
-  const modified = rules.lastModified ? modifiedOf(file) : undefined;
+  if (resolved.ranges) headers["Accept-Ranges"] = "bytes";
+  if (resolved.etag) headers["ETag"] = tagOf(file, encoding);
+  const modified = resolved.lastModified ? modifiedOf(file) : undefined;
   if (modified !== undefined) headers["Last-Modified"] = httpDate(modified);
-  if (rules.cacheControl !== undefined) headers["Cache-Control"] = rules.cacheControl;
-  if (rules.encodings.length > 0) headers["Vary"] = "Accept-Encoding";
+  if (resolved.cacheControl !== undefined) headers["Cache-Control"] = resolved.cacheControl;
+  if (resolved.encodings.length > 0) headers["Vary"] = "Accept-Encoding";
   headers["Content-Type"] = content.type;
   const coding = encoding?.name ?? content.coding;
   if (coding !== undefined) headers["Content-Encoding"] = coding;
-  const callers = callersFields(rules, named.path, file, before?.fields ?? []);
+  const callers = callersFields(resolved, named.path, file, before?.fields ?? []);
   putFields(headers, callers);
   const status = before?.status;
-  if (status !== undefined) return finish(asked, whole(headers, file, status));
+  if (status !== undefined) return finish(requestHead, whole(headers, file, status));
   const validators: Validators = {
     tag: valueOf(headers, "ETag"),
     modified: callers.length === 0 ? modified : parseHttpDate(valueOf(headers, "Last-Modified") ?? ""),
@@ -223,18 +240,18 @@ function describe(asked: Asked, rules: Rules, { named, file, content, encoding }
   if (outcome === 304) {
     return { status: 304, headers: dropFields(headers, describesContent), body: undefined };
   }
-  if (outcome === 412) return answerText(asked, rules, 412);
-  let ranges = rules.ranges ? rangesOf(asked, validators, file.size) : undefined;
+  if (outcome === 412) return planText(requestHead, resolved, 412);
+  let ranges = resolved.ranges ? rangesOf(requestHead, validators, file.size) : undefined;
   // In front of parts, Content-Encoding would speak of all of them, heads included.
   if (ranges && ranges.length > 1 && valueOf(headers, "Content-Encoding") !== undefined) ranges = undefined;
   if (ranges?.length === 0) {
-    return answerText(asked, rules, 416, { "Content-Range": `bytes */${file.size}` });
+    return planText(requestHead, resolved, 416, { "Content-Range": `bytes */${file.size}` });
   }
-  return finish(asked, ranges ? partial(headers, file, ranges) : whole(headers, file, 200));
+  return finish(requestHead, ranges ? partial(headers, file, ranges) : whole(headers, file, 200));
 }
 
-function finish({ method }: Asked, answer: Answer): Answer {
-  return method === "HEAD" ? { ...answer, body: undefined } : answer;
+function finish({ method }: RequestHead, plan: ResponsePlan): ResponsePlan {
+  return method === "HEAD" ? { ...plan, body: undefined } : plan;
 }
 
 /** 2 January 1980: Nix, zip and reproducible images set all times at or before it, so that they say nothing. */
@@ -265,7 +282,7 @@ function tagOf(file: OpenFile, encoding: Encoding | undefined): string {
 
 /** All fields of a caller's for a file; what has been set `before` gives way to the options. */
 function callersFields(
-  { fields, headers }: Rules,
+  { fields, headers }: ResolvedOptions,
   path: string,
   file: OpenFile,
   before: FieldList,
@@ -287,20 +304,20 @@ function pairsOf(fields: HeaderFields): readonly (readonly [string, string])[] {
 }
 
 /** The ranges to send; undefined: the whole. Only GET has them (RFC 9110, 14.2). */
-function rangesOf({ method, field }: Asked, validators: Validators, size: number): Range[] | undefined {
+function rangesOf({ method, field }: RequestHead, validators: Validators, size: number): Range[] | undefined {
   if (method !== "GET") return undefined;
   const range = field("range");
   return range && rangeIsCurrent(field, validators) ? parseRange(range, size) : undefined;
 }
 
-function whole(headers: Fields, file: OpenFile, status: number): Answer {
+function whole(headers: Fields, file: OpenFile, status: number): ResponsePlan {
   const { size } = file;
   headers["Content-Length"] = String(size);
   const parts = [{ header: "", offset: 0, count: size }];
   return { status, headers, body: size === 0 ? "" : { file, parts, trailer: "", length: size } };
 }
 
-function partial(headers: Fields, file: OpenFile, ranges: Range[]): Answer {
+function partial(headers: Fields, file: OpenFile, ranges: Range[]): ResponsePlan {
   if (ranges.length === 1) {
     const [{ offset, count }] = ranges;
     headers["Content-Length"] = String(count);

@@ -2,11 +2,11 @@ import { join } from "node:path";
 import * as fs from "node:fs";
 import { isDeno } from "../runtime.ts";
 import { quality } from "./rfc9110/quality.ts";
-import { type Answer, answerRefusal, type Asked } from "./file_response.ts";
-import { refusal } from "./root/open_file.ts";
+import { planFailure, type RequestHead, type ResponsePlan } from "./file_response.ts";
+import { failure } from "./root/open_file.ts";
 import { type Fields, putTextFields } from "./headers.ts";
 import { encodeInTurns, nextStep, sortInTurns } from "./in_turns.ts";
-import type { DirectoryRules } from "./options.ts";
+import type { ResolvedDirectoryOptions } from "./options.ts";
 import { type Directory, isPlain, openInside, type Target } from "./root/request_target.ts";
 
 /** One line of a listing. */
@@ -25,20 +25,20 @@ interface Entry {
 const ORDER = new Intl.Collator("en", { numeric: true });
 
 /** What a directory holds, as a page, or as JSON where the client likes that better. */
-export async function answerListing(
-  asked: Asked,
-  rules: DirectoryRules,
+export async function planListing(
+  requestHead: RequestHead,
+  resolved: ResolvedDirectoryOptions,
   root: string,
   { names, path }: Target,
   directory: Directory,
-): Promise<Answer> {
+): Promise<ResponsePlan> {
   let entries: Entry[];
   try {
-    entries = await readEntries(root, names, directory.path, rules);
+    entries = await readEntries(root, names, directory.path, resolved);
   } catch (error) {
-    return answerRefusal(asked, rules, refusal(error));
+    return planFailure(requestHead, resolved, failure(error));
   }
-  const json = prefersJson(asked);
+  const json = prefersJson(requestHead);
   const shown = decodeURIComponent(path);
   const body = await encodeInTurns(json ? jsonOf(shown, entries) : pageOf(shown, names, entries));
   const headers: Fields = {
@@ -48,11 +48,11 @@ export async function answerListing(
     "Vary": "Accept",
   };
   if (!json) headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'";
-  putTextFields(headers, rules.fields, 200);
-  return { status: 200, headers, body: asked.method === "HEAD" ? undefined : body };
+  putTextFields(headers, resolved.fields, 200);
+  return { status: 200, headers, body: requestHead.method === "HEAD" ? undefined : body };
 }
 
-function prefersJson({ field }: Asked): boolean {
+function prefersJson({ field }: RequestHead): boolean {
   const accept = field("accept");
   if (!accept) return false;
   const json = quality(accept, "application/json", ["application/*"]) ?? 0;
@@ -64,12 +64,12 @@ async function readEntries(
   root: string,
   names: readonly string[],
   path: string,
-  rules: DirectoryRules,
+  resolved: ResolvedDirectoryOptions,
 ): Promise<Entry[]> {
   const entries: Entry[] = [];
   for await (const name of namesIn(path)) {
     await nextStep();
-    const entry = look(root, [...names, name], path, rules);
+    const entry = look(root, [...names, name], path, resolved);
     if (entry) entries.push(entry);
   }
   return sortInTurns(entries, inOrder);
@@ -91,12 +91,17 @@ function inOrder(a: Entry, b: Entry): number {
  * An entry that cannot be looked at is left out, as a request for it finds nothing: it is gone since, on another user's
  * or a dead FUSE mount (EACCES also for root, ENOTCONN), outside of what Deno's --allow-read names.
  */
-function look(root: string, names: string[], directory: string, rules: DirectoryRules): Entry | undefined {
+function look(
+  root: string,
+  names: string[],
+  directory: string,
+  resolved: ResolvedDirectoryOptions,
+): Entry | undefined {
   const name = names.at(-1)!;
-  if (!isPlain(name, rules.dotfiles)) return undefined;
+  if (!isPlain(name, resolved.dotfiles)) return undefined;
   try {
     const stat = fs.lstatSync(join(directory, name));
-    return stat.isSymbolicLink() ? lookBehind(root, names, rules) : entryOf(name, stat);
+    return stat.isSymbolicLink() ? lookBehind(root, names, resolved) : entryOf(name, stat);
   } catch {
     return undefined;
   }
@@ -105,10 +110,10 @@ function look(root: string, names: string[], directory: string, rules: Directory
 function lookBehind(
   root: string,
   names: string[],
-  { dotfiles, followSymlinks }: DirectoryRules,
+  { dotfiles, followSymlinks }: ResolvedDirectoryOptions,
 ): Entry | undefined {
   const found = openInside(root, names, dotfiles, followSymlinks);
-  if (found.kind === "refusal") return undefined;
+  if (found.kind === "failure") return undefined;
   if (found.kind === "directory") return entryOf(names.at(-1)!, fs.statSync(found.path));
   try {
     return entryOf(names.at(-1)!, fs.fstatSync(found.fd));

@@ -7,15 +7,15 @@
 
 import { fileURLToPath } from "node:url";
 import type { WebRequest, WebResponse, WebURL } from "../types.ts";
-import { answerPath, type Asked } from "./file_response.ts";
-import { answerDirectory } from "./directory.ts";
+import { planPath, type RequestHead } from "./file_response.ts";
+import { planDirectory } from "./directory.ts";
 import { printable } from "./printable.ts";
 import type { StdFileInfo } from "./file_info.ts";
 import {
-  directoryRulesOf,
   type FileInfo,
   type FileOptions,
-  rulesOf,
+  resolveDirectoryOptions,
+  resolveOptions,
   type ServeDirectoryOptions,
 } from "./options.ts";
 import { parseTarget } from "./root/request_target.ts";
@@ -90,10 +90,14 @@ export async function serveFile(
   path: string | WebURL,
   options: ServeFileOptions = NONE,
 ): Promise<WebResponse> {
-  const rules = rulesOf(options);
-  const asked = askedOf(request);
+  const resolved = resolveOptions(options);
+  const requestHead = requestHeadOf(request);
   const name = typeof path === "string" ? path : fileURLToPath(path);
-  return await toResponse(await answerPath(asked, rules, name, options.fileInfo), asked, rules);
+  return await toResponse(
+    await planPath(requestHead, resolved, name, options.fileInfo),
+    requestHead,
+    resolved,
+  );
 }
 
 /**
@@ -119,20 +123,20 @@ export async function serveFile(
  * ```
  */
 export async function serveDir(request: WebRequest, options: ServeDirOptions = NONE): Promise<WebResponse> {
-  const rules = directoryRulesOf(options);
+  const resolved = resolveDirectoryOptions(options);
   const { fsRoot = ".", quiet = false, fallthrough } = options;
-  const asked = askedOf(request);
-  const target = parseTarget(request.url, rules.urlRoot);
-  const promised = answerDirectory(asked, rules, fsRoot, target);
-  const answer = promised instanceof Promise ? await promised : promised;
-  const response = answer.missing && fallthrough
+  const requestHead = requestHeadOf(request);
+  const target = parseTarget(request.url, resolved.urlRoot);
+  const promised = planDirectory(requestHead, resolved, fsRoot, target);
+  const plan = promised instanceof Promise ? await promised : promised;
+  const response = plan.missing && fallthrough
     ? await fallthrough(request)
-    : await toResponse(answer, asked, rules);
-  if (!quiet) console.log(requestLine(request, response.status, answer.problem));
+    : await toResponse(plan, requestHead, resolved);
+  if (!quiet) console.log(requestLine(request, response.status, plan.problem));
   return response;
 }
 
-function askedOf({ method, headers }: WebRequest): Asked {
+function requestHeadOf({ method, headers }: WebRequest): RequestHead {
   return { method, field: (name) => headers.get(name) };
 }
 

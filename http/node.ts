@@ -9,9 +9,9 @@ import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { fileURLToPath } from "node:url";
 import type { WebURL } from "../types.ts";
-import { type Answer, answerPath, type Asked, type Preset } from "./file_response.ts";
+import { planPath, type Preset, type RequestHead, type ResponsePlan } from "./file_response.ts";
 import { cutOff, deliver, inTurn } from "./send/node_response.ts";
-import { answerDirectory } from "./directory.ts";
+import { planDirectory } from "./directory.ts";
 import { BAD_REQUEST, type OpenFile } from "./root/open_file.ts";
 import { describesFile, isServers } from "./headers.ts";
 import { HttpError } from "./error_response.ts";
@@ -19,10 +19,10 @@ import { warnOfMissingRoot } from "./root/missing_root.ts";
 import {
   type Dotfiles,
   type HeaderObject,
+  resolveSendOptions,
+  resolveStaticOptions,
   type SendFileOptions,
-  sendRulesOf,
   type ServeStaticOptions,
-  staticRulesOf,
 } from "./node_options.ts";
 import type { FileInfo, FileOptions, ServeDirectoryOptions } from "./options.ts";
 import { parseTarget } from "./root/request_target.ts";
@@ -76,16 +76,16 @@ export async function sendFile(
   path: string | WebURL,
   options: SendFileOptions = NONE,
 ): Promise<Sent> {
-  const rules = sendRulesOf(options ?? NONE);
+  const resolved = resolveSendOptions(options ?? NONE);
   if (response.headersSent) throw new TypeError("the head of the response has been sent already");
   const name = typeof path === "string" ? path : fileURLToPath(path);
   const turn = inTurn(request, response);
   if (turn) await turn;
-  const asked = askedOf(request, response);
-  const answer = options?.root === undefined
-    ? await answerPath(asked, rules, name)
-    : await answerDirectory(asked, rules, options.root, targetIn(name));
-  return await deliver(request, response, answer, asked, rules);
+  const requestHead = requestHeadOf(request, response);
+  const plan = options?.root === undefined
+    ? await planPath(requestHead, resolved, name)
+    : await planDirectory(requestHead, resolved, options.root, targetIn(name));
+  return await deliver(request, response, plan, requestHead, resolved);
 }
 
 /** A path below a root as the target that leads there. */
@@ -129,7 +129,7 @@ export function serveStatic(
   if (root === undefined || root === "") throw new TypeError("root path required");
   if (typeof root !== "string") throw new TypeError(`root path must be a string, not ${String(root)}`);
   const given = options ?? NONE as ServeStaticOptions;
-  const rules = staticRulesOf(given);
+  const resolved = resolveStaticOptions(given);
   const { fallthrough = true, onSent, setHeaders } = given;
   warnOfMissingRoot(root);
   const serve = async (
@@ -139,12 +139,12 @@ export function serveStatic(
   ) => {
     const turn = inTurn(request, response);
     if (turn) await turn;
-    const asked = askedOf(request, response, setHeaders);
-    const promised = answerDirectory(asked, rules, root, targetOf(request, rules.urlRoot));
-    const answer = promised instanceof Promise ? await promised : promised;
-    const pass = next && passOn(answer, fallthrough);
+    const requestHead = requestHeadOf(request, response, setHeaders);
+    const promised = planDirectory(requestHead, resolved, root, adapterOf(request, resolved.urlRoot));
+    const plan = promised instanceof Promise ? await promised : promised;
+    const pass = next && passOn(plan, fallthrough);
     if (pass) return next(...pass);
-    const sent = await deliver(request, response, answer, asked, rules);
+    const sent = await deliver(request, response, plan, requestHead, resolved);
     onSent?.(sent, request);
   };
   return (request, response, next) => {
@@ -157,16 +157,16 @@ export function serveStatic(
 }
 
 /** What `next` gets in place of an answer; undefined: the answer is sent. */
-function passOn({ missing, refusal }: Answer, fallthrough: boolean): [error?: HttpError] | undefined {
+function passOn({ missing, failure }: ResponsePlan, fallthrough: boolean): [error?: HttpError] | undefined {
   if (missing && fallthrough) return [];
-  return refusal && [new HttpError(refusal)];
+  return failure && [new HttpError(failure)];
 }
 
-function askedOf(
+function requestHeadOf(
   { method = "", headers }: IncomingMessage,
   response: ServerResponse,
   setHeaders?: ServeStaticOptions["setHeaders"],
-): Asked {
+): RequestHead {
   return {
     method,
     field: (name) => {
@@ -196,10 +196,10 @@ function presetOf(
 }
 
 /** Where a router has taken the path of its mount off `url`, `originalUrl` still has it, and the slash at the end. */
-function targetOf(request: IncomingMessage, urlRoot: readonly string[]): ReturnType<typeof parseTarget> {
+function adapterOf(request: IncomingMessage, urlRoot: readonly string[]): ReturnType<typeof parseTarget> {
   const { url = "", originalUrl = url } = request as IncomingMessage & { originalUrl?: string };
   const target = parseTarget(url, urlRoot);
-  if (originalUrl === url || target.kind === "refusal") return target;
+  if (originalUrl === url || target.kind === "failure") return target;
   const original = parseTarget(originalUrl);
-  return original.kind === "refusal" ? original : { ...target, path: original.path, slash: original.slash };
+  return original.kind === "failure" ? original : { ...target, path: original.path, slash: original.slash };
 }

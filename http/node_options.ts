@@ -17,12 +17,12 @@ import {
 import { checkField } from "./headers.ts";
 import {
   addDirectory,
-  type DirectoryRules,
   type FileInfo,
   type FileOptions,
-  fileRulesOf,
   maxAgeField,
-  type Rules,
+  type ResolvedDirectoryOptions,
+  type ResolvedOptions,
+  resolveFileOptions,
   type ServeDirectoryOptions,
   SHARED_DIRECTORY_TYPES,
   SHARED_TYPES,
@@ -111,25 +111,25 @@ const STATIC_TYPES: OptionTypes = {
   onSent: FUNCTION,
 };
 
-const sendRules = new WeakMap<SendFileOptions, DirectoryRules>();
+const sendRules = new WeakMap<SendFileOptions, ResolvedDirectoryOptions>();
 
-/** Checks options of `sendFile` and brings them into their form, once for each object; throws as `rulesOf`. */
-export function sendRulesOf(options: SendFileOptions): DirectoryRules {
-  let rules = options && sendRules.get(options);
-  if (!rules) {
+/** Checks options of `sendFile` and brings them into their form, once for each object; throws as `resolveOptions`. */
+export function resolveSendOptions(options: SendFileOptions): ResolvedDirectoryOptions {
+  let resolved = options && sendRules.get(options);
+  if (!resolved) {
     checkOptions(options, SEND_TYPES);
-    const directory = addDirectory(rulesOf(options), { showIndex: false });
-    sendRules.set(options, rules = { ...directory, ...dotfilesOf(options), redirect: false });
+    const directory = addDirectory(resolveOptions(options), { showIndex: false });
+    sendRules.set(options, resolved = { ...directory, ...dotfilesOf(options), redirect: false });
   }
-  return rules;
+  return resolved;
 }
 
-/** As {@link sendRulesOf}, for `serveStatic`. */
-export function staticRulesOf(options: ServeStaticOptions): DirectoryRules {
+/** As {@link resolveSendOptions}, for `serveStatic`. */
+export function resolveStaticOptions(options: ServeStaticOptions): ResolvedDirectoryOptions {
   checkOptions(options, STATIC_TYPES);
   const { index, extensions = false, redirect = true, showDotfiles } = options;
   const { urlRoot, showDirListing, showIndex, enableCors, cleanUrls, followSymlinks, spa } = options;
-  const directory = addDirectory(rulesOf(options), {
+  const directory = addDirectory(resolveOptions(options), {
     urlRoot,
     showDirListing,
     showIndex,
@@ -151,21 +151,21 @@ function listOf(names: false | string | readonly string[]): readonly string[] {
 function dotfilesOf(
   { dotfiles }: SendFileOptions,
   shown = false,
-): Pick<DirectoryRules, "dotfiles" | "deny"> {
+): Pick<ResolvedDirectoryOptions, "dotfiles" | "deny"> {
   if (dotfiles !== undefined && shown) throw new TypeError("dotfiles stands alone, without showDotfiles");
   return { dotfiles: shown || dotfiles === "allow", deny: dotfiles === "deny" };
 }
 
-function rulesOf(options: SendFileOptions): Rules {
+function resolveOptions(options: SendFileOptions): ResolvedOptions {
   const { headers, etag = true, lastModified = true, acceptRanges = true } = options;
   const lines = isObject(headers) ? undefined : headers;
-  const rules = fileRulesOf({ ...options, headers: lines }, cacheControlOf(options));
+  const resolved = resolveFileOptions({ ...options, headers: lines }, cacheControlOf(options));
   const fields = isObject(headers)
     ? Object.entries(headers).flatMap(([name, values]) =>
       [values].flat().map((value) => checkField(name, String(value)))
     )
-    : rules.fields;
-  return { ...rules, fields, etag, lastModified, ranges: acceptRanges };
+    : resolved.fields;
+  return { ...resolved, fields, etag, lastModified, ranges: acceptRanges };
 }
 
 function isObject(headers: SendFileOptions["headers"]): headers is HeaderObject {

@@ -85,7 +85,7 @@ export interface ServeDirectoryOptions extends FileOptions {
 }
 
 /** Options as the code uses them. */
-export interface Rules {
+export interface ResolvedOptions {
   /** The `Cache-Control` field. */
   readonly cacheControl: string | undefined;
   readonly encodings: readonly Encoding[];
@@ -101,7 +101,7 @@ export interface Rules {
   readonly ranges: boolean;
 }
 
-export interface DirectoryRules extends Rules {
+export interface ResolvedDirectoryOptions extends ResolvedOptions {
   readonly urlRoot: readonly string[];
   readonly listing: boolean;
   readonly dotfiles: boolean;
@@ -165,34 +165,37 @@ const DIRECTORY_TYPES: OptionTypes = {
   fallthrough: FUNCTION,
 };
 
-const fileRules = new WeakMap<FileOptions, Rules>();
-const directoryRules = new WeakMap<ServeDirectoryOptions, DirectoryRules>();
+const fileRules = new WeakMap<FileOptions, ResolvedOptions>();
+const directoryRules = new WeakMap<ServeDirectoryOptions, ResolvedDirectoryOptions>();
 
 /** Checks options and brings them into their form; throws `TypeError` or `RangeError`. Once for each object. */
-export function rulesOf(options: FileOptions): Rules {
-  let rules = options && fileRules.get(options);
-  if (!rules) {
+export function resolveOptions(options: FileOptions): ResolvedOptions {
+  let resolved = options && fileRules.get(options);
+  if (!resolved) {
     checkOptions(options, SERVE_FILE_TYPES);
-    fileRules.set(options, rules = fileRulesOf(options, cacheControlOf(options)));
+    fileRules.set(options, resolved = resolveFileOptions(options, cacheControlOf(options)));
   }
-  return rules;
+  return resolved;
 }
 
-/** As {@link rulesOf}, for a directory. */
-export function directoryRulesOf(options: ServeDirectoryOptions): DirectoryRules {
-  let rules = options && directoryRules.get(options);
-  if (!rules) {
+/** As {@link resolveOptions}, for a directory. */
+export function resolveDirectoryOptions(options: ServeDirectoryOptions): ResolvedDirectoryOptions {
+  let resolved = options && directoryRules.get(options);
+  if (!resolved) {
     checkOptions(options, DIRECTORY_TYPES);
-    directoryRules.set(options, rules = addDirectory(fileRulesOf(options, cacheControlOf(options)), options));
+    directoryRules.set(
+      options,
+      resolved = addDirectory(resolveFileOptions(options, cacheControlOf(options)), options),
+    );
   }
-  return rules;
+  return resolved;
 }
 
 /** The rules for a file of options that have been checked, but for `Cache-Control`. */
-export function fileRulesOf(
+export function resolveFileOptions(
   { headers, rateLimit, precompressed }: Pick<FileOptions, "headers" | "rateLimit" | "precompressed">,
   cacheControl: string | undefined,
-): Rules {
+): ResolvedOptions {
   if (rateLimit !== undefined && !(rateLimit > 0 && Number.isFinite(rateLimit))) {
     throw new RangeError(`rateLimit must be a number of bytes per second above 0, not ${rateLimit}`);
   }
@@ -208,12 +211,15 @@ export function fileRulesOf(
   };
 }
 
-/** `rules` with those for a directory. */
-export function addDirectory(rules: Rules, options: ServeDirectoryOptions): DirectoryRules {
+/** `resolved` with those for a directory. */
+export function addDirectory(
+  resolved: ResolvedOptions,
+  options: ServeDirectoryOptions,
+): ResolvedDirectoryOptions {
   const { urlRoot = "", showIndex = true, index = ["index.html"], extensions = [], spa = false } = options;
   return {
-    ...rules,
-    fields: options.enableCors ? overlay(CORS, rules.fields) : rules.fields,
+    ...resolved,
+    fields: options.enableCors ? overlay(CORS, resolved.fields) : resolved.fields,
     urlRoot: namesOf(urlRoot),
     listing: options.showDirListing ?? false,
     dotfiles: options.showDotfiles ?? false,

@@ -5,7 +5,7 @@ import { libc as loadLibc } from "../ffi/load.ts";
 import type { Via } from "../transfer/options.ts";
 import { isDeno } from "../runtime.ts";
 import { sendfile } from "../sendfile.ts";
-import { type SendfileSocket, targetOf } from "../sockets/mod.ts";
+import { adapterOf, type SendfileSocket } from "../sockets/mod.ts";
 
 /** How the file went. */
 export interface Outcome {
@@ -78,7 +78,7 @@ export function socketProbe(kind: string, open: (length: number) => Promise<Conn
 function congestionControlOf(socket: SendfileSocket): string | undefined {
   const libc = loadLibc();
   if (typeof libc === "string") return undefined;
-  const descriptor = targetOf(socket).open(libc);
+  const descriptor = adapterOf(socket).open(libc);
   if (typeof descriptor === "string") return undefined;
   const name = libc.congestionControl(descriptor.fd);
   if (descriptor.owned) libc.close(descriptor.fd);

@@ -2,29 +2,29 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import { isTurnDue, rest, spend } from "../transfer/budget.ts";
 import { socketClosed } from "../errors.ts";
-import { type Answer, answerText, REASONS } from "../http/file_response.ts";
+import { planText, REASONS, type ResponsePlan } from "../http/file_response.ts";
 import { httpDate } from "../http/rfc9110/date.ts";
 import { isFileBody } from "../http/root/open_file.ts";
-import type { Rules } from "../http/options.ts";
+import type { ResolvedOptions } from "../http/options.ts";
 import { bytesOf } from "../http/send/parts.ts";
 import { stallLimit } from "../http/send/stall.ts";
 import { type Outcome, problemOf, type Sent, transmit } from "../http/send/socket.ts";
 import { yieldToEventLoop } from "../runtime.ts";
-import { targetOf } from "../sockets/mod.ts";
+import { adapterOf } from "../sockets/mod.ts";
 import { acknowledgedBy } from "../sockets/acknowledged.ts";
 import { timedOut } from "../transfer/transfer.ts";
 import type { ConnectionLimitOptions, ConnectionLimits, LimitedConnection } from "./connection_limits.ts";
 import { type Head, parseHead } from "./request_head.ts";
 import { Reader } from "./reader.ts";
-import type { Wire } from "./transport.ts";
+import type { Transport } from "./transport.ts";
 
 /** What is served, and who is told of it. */
 export interface Site extends ConnectionLimitOptions {
-  readonly rules: Rules;
-  answer(request: Head): Answer | Promise<Answer>;
+  readonly resolved: ResolvedOptions;
+  plan(request: Head): ResponsePlan | Promise<ResponsePlan>;
   /** What came of a request. `began`: when its head had come, by `performance.now()`. */
   readonly onSent?: (request: Head, sent: Sent, client: string | undefined, began: number) => void;
-  /** What `answer` has thrown: the client gets 500. */
+  /** What `plan` has thrown: the client gets 500. */
   onError(error: unknown): void;
   /** One line about what clients cause, such as a limit that is reached. */
   onWarning?(line: string): void;
@@ -50,7 +50,7 @@ const PATIENCE = {
     return stallLimit() / 1000;
   },
   /** Its own answer. */
-  answer: Infinity,
+  plan: Infinity,
   file: Infinity,
   /** After the last response, the end of the client's side: RFC 9112, 9.6. */
   end: 2,
@@ -61,7 +61,7 @@ const IDLE: ReadonlySet<keyof typeof PATIENCE> = new Set(["request", "rest", "en
 
 /** One connection: requests in, answers out, one after the other, however many have come. */
 export class Connection implements LimitedConnection {
-  readonly #wire: Wire;
+  readonly #transport: Transport;
   readonly #site: Site;
   readonly #reader: Reader;
   readonly #limits: ConnectionLimits | undefined;
@@ -73,16 +73,16 @@ export class Connection implements LimitedConnection {
   #stopping = false;
   readonly #closed = new AbortController();
 
-  constructor(wire: Wire, site: Site, limits?: ConnectionLimits) {
-    this.#wire = wire;
+  constructor(transport: Transport, site: Site, limits?: ConnectionLimits) {
+    this.#transport = transport;
     this.#limits = limits;
     this.#site = site;
-    this.#reader = new Reader(wire);
-    wire.gone = () => this.#closed.abort(socketClosed());
+    this.#reader = new Reader(transport);
+    transport.gone = () => this.#closed.abort(socketClosed());
   }
 
   get client(): string | undefined {
-    return this.#wire.client;
+    return this.#transport.client;
   }
 
   get isReading(): boolean {
@@ -116,7 +116,7 @@ export class Connection implements LimitedConnection {
   look(): void {
     const waitsFor = this.#waitsFor === "request" && this.#reader.waiting > 0 ? "rest" : this.#waitsFor;
     // A listing of some megabytes, too, is for a client that takes it slowly.
-    const acked = waitsFor === "room" ? acknowledgedBy(targetOf(this.#wire.socket)) : undefined;
+    const acked = waitsFor === "room" ? acknowledgedBy(adapterOf(this.#transport.socket)) : undefined;
     const now = `${waitsFor} ${this.#steps} ${acked}`;
     this.#seconds = now === this.#seen ? this.#seconds + 1 : 0;
     this.#seen = now;
@@ -129,7 +129,7 @@ export class Connection implements LimitedConnection {
 
   close(): void {
     this.#closed.abort(socketClosed());
-    this.#wire.close();
+    this.#transport.close();
   }
 
   /** One request and its answer. False: the connection is over. */
@@ -137,17 +137,17 @@ export class Connection implements LimitedConnection {
     const request = await this.#next();
     if (request === undefined) return false;
     if (typeof request === "number") {
-      const answer = answerText({ method: "" }, this.#site.rules, request);
-      return await this.#last(async () => (await this.#send(answer, "close")).problem === undefined);
+      const plan = planText({ method: "" }, this.#site.resolved, request);
+      return await this.#last(async () => (await this.#send(plan, "close")).problem === undefined);
     }
     const { keep, old, body } = request;
     const began = this.#site.onSent ? performance.now() : 0;
     const found = this.#answerTo(request);
-    const answer = found instanceof Promise ? await found : found;
-    if (!keep || this.#stopping || body > MAX_SKIPPED || answer.status === 503) {
-      return await this.#last(() => this.#respond(request, answer, "close", began));
+    const plan = found instanceof Promise ? await found : found;
+    if (!keep || this.#stopping || body > MAX_SKIPPED || plan.status === 503) {
+      return await this.#last(() => this.#respond(request, plan, "close", began));
     }
-    const isComplete = await this.#respond(request, answer, old ? "keep-alive" : undefined, began);
+    const isComplete = await this.#respond(request, plan, old ? "keep-alive" : undefined, began);
     return isComplete && await this.#skip(body);
   }
 
@@ -163,7 +163,7 @@ export class Connection implements LimitedConnection {
       await this.#reader.drain();
       return undefined;
     }
-    this.#step("answer"); // from now on a stop waits for it
+    this.#step("plan"); // from now on a stop waits for it
     if (typeof bytes === "number") return bytes;
     const head = parseHead(bytes);
     return head.kind === "head" ? head : head.status;
@@ -187,7 +187,7 @@ export class Connection implements LimitedConnection {
 
   #finish(): void {
     this.#step("end");
-    this.#wire.finish();
+    this.#transport.finish();
   }
 
   async #skip(bytes: number): Promise<boolean> {
@@ -197,70 +197,76 @@ export class Connection implements LimitedConnection {
   }
 
   /** The answer to a request; 503, with which the connection ends, where there are too many or no descriptors. */
-  #answerTo(request: Head): Answer | Promise<Answer> {
+  #answerTo(request: Head): ResponsePlan | Promise<ResponsePlan> {
     const limits = this.#limits;
     if (!limits) return this.#ask(request);
     if (!limits.admits(this)) return this.#unavailable(request, "too many connections");
-    const asked = this.#ask(request);
-    if (asked instanceof Promise) return asked.then((answer) => this.#affordable(request, answer, limits));
-    return this.#affordable(request, asked, limits);
+    const requestHead = this.#ask(request);
+    if (requestHead instanceof Promise) {
+      return requestHead.then((plan) => this.#affordable(request, plan, limits));
+    }
+    return this.#affordable(request, requestHead, limits);
   }
 
-  /** `answer`, where there are descriptors for it. All that a file takes is open before its head is sent. */
-  #affordable(request: Head, answer: Answer, limits: ConnectionLimits): Answer | Promise<Answer> {
-    if (answer.status === 503) return limits.freeDescriptor() ? this.#askAgain(request) : answer;
-    if (!isFileBody(answer.body) || limits.affordsFile()) return answer;
-    fs.closeSync(answer.body.file.fd);
+  /** `plan`, where there are descriptors for it. All that a file takes is open before its head is sent. */
+  #affordable(
+    request: Head,
+    plan: ResponsePlan,
+    limits: ConnectionLimits,
+  ): ResponsePlan | Promise<ResponsePlan> {
+    if (plan.status === 503) return limits.freeDescriptor() ? this.#askAgain(request) : plan;
+    if (!isFileBody(plan.body) || limits.affordsFile()) return plan;
+    fs.closeSync(plan.body.file.fd);
     return this.#unavailable(request, "too few descriptors");
   }
 
-  async #askAgain(request: Head): Promise<Answer> {
+  async #askAgain(request: Head): Promise<ResponsePlan> {
     await yieldToEventLoop(); // a closed connection's descriptor is free in the next turn
     return await this.#ask(request);
   }
 
-  #unavailable(request: Head, problem: string): Answer {
-    return { ...answerText(request, this.#site.rules, 503), problem };
+  #unavailable(request: Head, problem: string): ResponsePlan {
+    return { ...planText(request, this.#site.resolved, 503), problem };
   }
 
   /** True: all of the answer has been handed to the system. */
   async #respond(
     request: Head,
-    answer: Answer,
+    plan: ResponsePlan,
     connection: string | undefined,
     began: number,
   ): Promise<boolean> {
-    const { status } = answer;
-    const sending = this.#send(answer, connection);
+    const { status } = plan;
+    const sending = this.#send(plan, connection);
     const { bytes, way, problem } = sending instanceof Promise ? await sending : sending;
     this.#site.onSent?.(
       request,
-      { status, bytes, way, problem: problem ?? answer.problem },
+      { status, bytes, way, problem: problem ?? plan.problem },
       this.client,
       began,
     );
     return problem === undefined;
   }
 
-  #ask(request: Head): Answer | Promise<Answer> {
+  #ask(request: Head): ResponsePlan | Promise<ResponsePlan> {
     const failed = (error: unknown) => {
       this.#site.onError(error);
-      return answerText(request, this.#site.rules, 500);
+      return planText(request, this.#site.resolved, 500);
     };
     try {
-      const answer = this.#site.answer(request);
-      return answer instanceof Promise ? answer.catch(failed) : answer;
+      const plan = this.#site.plan(request);
+      return plan instanceof Promise ? plan.catch(failed) : plan;
     } catch (error) {
       return failed(error);
     }
   }
 
-  #send(answer: Answer, connection: string | undefined): Outcome | Promise<Outcome> {
-    const head = headOf(answer, connection);
-    const { body } = answer;
+  #send(plan: ResponsePlan, connection: string | undefined): Outcome | Promise<Outcome> {
+    const head = headOf(plan, connection);
+    const { body } = plan;
     if (!isFileBody(body)) return this.#write(head, body);
     this.#step("file");
-    return transmit(this.#wire.socket, head, body, this.#site.rules.rateLimit, this.#closed.signal);
+    return transmit(this.#transport.socket, head, body, this.#site.resolved.rateLimit, this.#closed.signal);
   }
 
   async #write(head: string, body: Uint8Array | string = ""): Promise<Outcome> {
@@ -269,7 +275,7 @@ export class Connection implements LimitedConnection {
       Buffer.concat([bytesOf(head), content.subarray(0, WITH_HEAD)]),
       content.subarray(WITH_HEAD),
     ];
-    const target = targetOf(this.#wire.socket);
+    const target = adapterOf(this.#transport.socket);
     try {
       for (const piece of pieces) {
         for (let at = 0; at < piece.length;) {
@@ -286,7 +292,7 @@ export class Connection implements LimitedConnection {
 }
 
 /** The head of a response, its empty line included. */
-function headOf({ status, headers }: Answer, connection: string | undefined): string {
+function headOf({ status, headers }: ResponsePlan, connection: string | undefined): string {
   let head = `HTTP/1.1 ${status} ${REASONS[status]}\r\nDate: ${httpDate(Math.floor(Date.now() / 1000))}\r\n`;
   for (const name in headers) {
     const value = headers[name];

@@ -1,5 +1,5 @@
 import { canBecomeHead, endOfHead } from "./request_head.ts";
-import type { Wire } from "./transport.ts";
+import type { Transport } from "./transport.ts";
 
 /** Bytes of a request's head, as in Node.js. */
 const MAX_HEAD = 16 * 1024;
@@ -9,14 +9,14 @@ const LF = 10;
 
 /** What a client sends, in the pieces that HTTP has. One call at a time. */
 export class Reader {
-  readonly #wire: Wire;
+  readonly #transport: Transport;
   #buffer = new Uint8Array(4096);
   /** What was read and is not taken yet: from `#from` to `#to`. */
   #from = 0;
   #to = 0;
 
-  constructor(wire: Wire) {
-    this.#wire = wire;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   /** Bytes that were read and not taken. */
@@ -62,7 +62,7 @@ export class Reader {
   }
 
   async #more(): Promise<boolean> {
-    const bytes = await this.#wire.read(this.#buffer.subarray(this.#to));
+    const bytes = await this.#transport.read(this.#buffer.subarray(this.#to));
     this.#to += bytes;
     return bytes > 0;
   }

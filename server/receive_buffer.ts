@@ -2,7 +2,7 @@
 const AHEAD = 64 * 1024;
 
 /** Where a runtime pushes what a connection receives, until somebody reads it. */
-export class Inbox {
+export class ReceiveBuffer {
   readonly #flow: (on: boolean) => void;
   #waiting: Uint8Array[] = [];
   #bytes = 0;
@@ -28,7 +28,7 @@ export class Inbox {
     this.#wake();
   }
 
-  /** As of {@link Wire}. */
+  /** As of {@link Transport}. */
   async read(into: Uint8Array): Promise<number> {
     if (this.#bytes === 0 && !this.#ended) await new Promise<void>((resolve) => this.#wake = resolve);
     if (this.#bytes === 0) return 0;

@@ -2,7 +2,7 @@ import { isExhausted } from "../sockets/exhausted.ts";
 import { Connection, type Site } from "./connection.ts";
 import { ConnectionLimits } from "./connection_limits.ts";
 import { Warnings } from "./warnings.ts";
-import type { Listen, Listener, Place, Wire } from "./transport.ts";
+import type { Listen, Listener, Place, Transport } from "./transport.ts";
 import { listenBun } from "./transport_bun.ts";
 import { listenDeno } from "./transport_deno.ts";
 
@@ -33,7 +33,7 @@ export class FileServer {
 
   /** Gives the port. Throws the runtime's error. */
   listen(place: Place): number {
-    this.#listener = listen(place, (wire) => this.#accept(wire), (error) => this.#failed(error));
+    this.#listener = listen(place, (transport) => this.#accept(transport), (error) => this.#failed(error));
     this.#clock = setInterval(() => {
       this.#connections.forEach((connection) => connection.look());
       this.#limits.tick();
@@ -42,8 +42,8 @@ export class FileServer {
   }
 
   /** True: a connection was closed, as descriptors are running out. */
-  #accept(wire: Wire): boolean {
-    const connection = new Connection(wire, this.#site, this.#limits);
+  #accept(transport: Transport): boolean {
+    const connection = new Connection(transport, this.#site, this.#limits);
     this.#connections.add(connection);
     const closed = this.#limits.enter(connection);
     void this.#run(connection);

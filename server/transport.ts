@@ -1,7 +1,7 @@
 import type { SendfileSocket } from "../sockets/mod.ts";
 
 /** A connection that a runtime has accepted. Whoever gets it closes it. */
-export interface Wire {
+export interface Transport {
   /** What is sent to. */
   readonly socket: SendfileSocket;
   /** The client's address. */
@@ -37,6 +37,6 @@ export interface Listener {
  */
 export type Listen = (
   place: Place,
-  accept: (wire: Wire) => boolean,
+  accept: (transport: Transport) => boolean,
   failed?: (error: unknown) => boolean,
 ) => Listener;

@@ -1,10 +1,10 @@
 import type { BunSocketLike } from "../sockets/bun_socket.ts";
-import { Inbox } from "./receive_buffer.ts";
-import type { Listen, Wire } from "./transport.ts";
+import { ReceiveBuffer } from "./receive_buffer.ts";
+import type { Listen, Transport } from "./transport.ts";
 
 /** The part in use of what `Bun.listen` accepts. */
 interface Accepted extends BunSocketLike {
-  data: BunWire | undefined;
+  data: BunTransport | undefined;
   readonly remoteAddress: string;
   end(): void;
   pause(): void;
@@ -28,18 +28,18 @@ interface BunGlobal {
   }): { readonly port: number; stop(): void };
 }
 
-class BunWire implements Wire {
+class BunTransport implements Transport {
   readonly client: string;
-  readonly inbox: Inbox;
+  readonly receiveBuffer: ReceiveBuffer;
   gone?: () => void;
 
   constructor(readonly socket: Accepted) {
     this.client = socket.remoteAddress;
-    this.inbox = new Inbox((on) => on ? socket.resume() : socket.pause());
+    this.receiveBuffer = new ReceiveBuffer((on) => on ? socket.resume() : socket.pause());
   }
 
   read(into: Uint8Array): Promise<number> {
-    return this.inbox.read(into);
+    return this.receiveBuffer.read(into);
   }
 
   finish(): void {
@@ -47,7 +47,7 @@ class BunWire implements Wire {
   }
 
   close(): void {
-    this.inbox.end();
+    this.receiveBuffer.end();
     this.socket.end();
   }
 }
@@ -58,7 +58,7 @@ class BunWire implements Wire {
  */
 export const listenBun: Listen = ({ host, port, shared }, accept) => {
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };
-  const end = (socket: Accepted) => socket.data?.inbox.end();
+  const end = (socket: Accepted) => socket.data?.receiveBuffer.end();
   const gone = (socket: Accepted) => {
     end(socket);
     socket.data?.gone?.();
@@ -71,9 +71,9 @@ export const listenBun: Listen = ({ host, port, shared }, accept) => {
     socket: {
       open(socket) {
         socket.setNoDelay(true);
-        accept(socket.data = new BunWire(socket));
+        accept(socket.data = new BunTransport(socket));
       },
-      data: (socket, bytes) => socket.data?.inbox.push(bytes),
+      data: (socket, bytes) => socket.data?.receiveBuffer.push(bytes),
       end,
       close: gone,
       error: gone,

@@ -1,8 +1,8 @@
 import { isExhausted } from "../sockets/exhausted.ts";
 import { yieldToEventLoop } from "../runtime.ts";
-import type { Listen, Wire } from "./transport.ts";
+import type { Listen, Transport } from "./transport.ts";
 
-class DenoWire implements Wire {
+class DenoTransport implements Transport {
   constructor(readonly socket: Deno.TcpConn) {
     try {
       socket.setNoDelay();
@@ -62,7 +62,7 @@ export const listenDeno: Listen = ({ host, port, shared }, accept, failed) => {
       }
       failures = 0;
       // Deno closes a connection once the read under way has ended: in the next turn.
-      if (accept(new DenoWire(conn))) await yieldToEventLoop();
+      if (accept(new DenoTransport(conn))) await yieldToEventLoop();
     }
   })();
   return {

@@ -1,13 +1,13 @@
 import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
-import type { Target } from "./adapter.ts";
+import type { SocketAdapter } from "./adapter.ts";
 
 /**
  * Bytes that the peer's system has acknowledged of all that was sent to it; undefined where nobody can tell: no FFI,
  * another system than Linux, a unix socket, a closed socket.
  */
-export function acknowledgedBy(target: Target): number | undefined {
+export function acknowledgedBy(target: SocketAdapter): number | undefined {
   const libc = loadedLibc();
   return typeof libc === "string" ? undefined : target.acknowledged?.(libc);
 }

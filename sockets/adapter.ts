@@ -13,7 +13,7 @@ export interface Descriptor {
 }
 
 /** One kind of socket object, behind one face. */
-export interface Target {
+export interface SocketAdapter {
   /** Its descriptor, or the reason why the native way is closed to it. */
   open(libc: Libc): Descriptor | string;
   /**

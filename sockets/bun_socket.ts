@@ -1,7 +1,7 @@
 import { socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { room } from "./wait_writable.ts";
-import type { Descriptor, Target } from "./adapter.ts";
+import type { Descriptor, SocketAdapter } from "./adapter.ts";
 
 /** The part in use of what `Bun.listen` and `Bun.connect` give. */
 export interface BunSocketLike {
@@ -31,7 +31,7 @@ export function isBunSocket(socket: object): socket is BunSocketWithFd {
 const OPEN = 1;
 
 /** `Bun.listen` and `Bun.connect` sockets: TCP and unix natively, TLS by the runtime. They buffer no writes. */
-export class BunSocket implements Target, Descriptor {
+export class BunSocket implements SocketAdapter, Descriptor {
   readonly #socket: BunSocketWithFd;
   /** Asked once: a socket under upgradeTLS is another object, and the one it was made of is closed. */
   readonly #isTls: boolean;

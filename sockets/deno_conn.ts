@@ -3,7 +3,7 @@ import { findConnection, isConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { ConnectionView } from "./acknowledged.ts";
 import type { DenoConnLike } from "../types.ts";
-import type { Descriptor, Target } from "./adapter.ts";
+import type { Descriptor, SocketAdapter } from "./adapter.ts";
 
 /** Whether `socket` is a `Deno.Conn`, by its shape: other runtimes have no class to compare with. */
 export function isDenoConn(socket: object): socket is DenoConnLike {
@@ -22,7 +22,7 @@ export function internalDescriptor(conn: object): number | undefined {
 }
 
 /** `Deno.Conn`: TCP natively, TLS and unix sockets by the runtime. */
-export class DenoConn implements Target, Descriptor {
+export class DenoConn implements SocketAdapter, Descriptor {
   readonly #conn: DenoConnLike;
   readonly owned = false;
   fd = -1;

@@ -2,7 +2,7 @@ import { BunSocket, type BunSocketLike, isBunSocket } from "./bun_socket.ts";
 import { DenoConn, isDenoConn } from "./deno_conn.ts";
 import { DescriptorSocket } from "./raw_fd.ts";
 import { isNodeSocket, NodeSocket, type NodeSocketLike } from "./node_socket.ts";
-import type { Target } from "./adapter.ts";
+import type { SocketAdapter } from "./adapter.ts";
 import type { DenoConnLike } from "../types.ts";
 
 /**
@@ -13,10 +13,10 @@ import type { DenoConnLike } from "../types.ts";
 export type SendfileSocket = DenoConnLike | BunSocketLike | NodeSocketLike | number;
 
 /** One for each socket: it remembers the descriptor that was found. */
-const targets = new WeakMap<object, Target>();
+const targets = new WeakMap<object, SocketAdapter>();
 
 /** The target behind a socket. Throws `TypeError`/`RangeError`; makes no system call. */
-export function targetOf(socket: SendfileSocket): Target {
+export function adapterOf(socket: SendfileSocket): SocketAdapter {
   if (typeof socket === "number") {
     if (!Number.isInteger(socket)) throw new TypeError(`a descriptor must be an integer, not ${socket}`);
     if (socket < 0 || socket > 0x7fffffff) throw new RangeError(`${socket} is no descriptor`);
@@ -39,7 +39,7 @@ function isHttp2(socket: NodeSocketLike): boolean {
   }
 }
 
-function adapt(socket: object): Target {
+function adapt(socket: object): SocketAdapter {
   if (isDenoConn(socket)) return new DenoConn(socket);
   if (isNodeSocket(socket)) {
     if (isHttp2(socket)) {

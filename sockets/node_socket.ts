@@ -5,7 +5,7 @@ import type { Libc } from "../ffi/libc.ts";
 import { isBun, yieldToEventLoop } from "../runtime.ts";
 import { ConnectionView } from "./acknowledged.ts";
 import { untilTaken } from "./bun_http.ts";
-import type { Descriptor, Target } from "./adapter.ts";
+import type { Descriptor, SocketAdapter } from "./adapter.ts";
 
 /** What the stream is told of a write: nothing, or what went wrong. */
 export type NodeWriteCallback = (error?: Error | null) => void;
@@ -64,7 +64,7 @@ function isBunHttp(socket: NodeSocketLike): boolean {
 }
 
 /** node:net and node:http sockets. */
-export class NodeSocket implements Target {
+export class NodeSocket implements SocketAdapter {
   readonly #socket: NodeSocketLike;
   /** The socket's own `_write` while `hold` has put another before it. */
   #write: NodeSocketLike["_write"] | undefined;

@@ -3,10 +3,10 @@ import { SendfileNotAvailableError, socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
 import { room } from "./wait_writable.ts";
-import type { Descriptor, Target } from "./adapter.ts";
+import type { Descriptor, SocketAdapter } from "./adapter.ts";
 
 /** A plain descriptor number. Who gives it owns it, and keeps it open for the whole transfer. */
-export class DescriptorSocket implements Target {
+export class DescriptorSocket implements SocketAdapter {
   readonly #fd: number;
   /** Of the socket that the number stood for at first; 0 where that cannot be told. */
   #cookie = 0n;

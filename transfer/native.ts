@@ -42,7 +42,7 @@ const TO_COPY = new Set([
 export const withoutSendfile = new WeakSet<Libc>();
 
 /** All that sendfile(2) needs. */
-export interface Way {
+export interface NativeRoute {
   readonly libc: Libc;
   readonly source: Source & { readonly descriptor: number };
   readonly socket: Descriptor;
@@ -55,9 +55,9 @@ export interface Way {
 export type Outcome = "done" | "again" | "wait" | "disk" | { copy: string };
 
 /** One transfer by sendfile(2). `end` must be called once, whatever happened. */
-export class Sending {
+export class NativeTransfer {
   readonly #transfer: Transfer;
-  readonly #way: Way;
+  readonly #way: NativeRoute;
   /** The socket: at first the runtime's descriptor, from the first await on a duplicate of ours. */
   #out: number;
   #ours: boolean;
@@ -72,7 +72,7 @@ export class Sending {
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
   #held = false;
 
-  constructor(transfer: Transfer, way: Way) {
+  constructor(transfer: Transfer, way: NativeRoute) {
     this.#transfer = transfer;
     this.#way = way;
     this.#out = way.socket.fd;

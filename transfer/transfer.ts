@@ -9,7 +9,7 @@ import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate_limit.ts";
 import type { Source } from "../files/source.ts";
 import { counters } from "./stats.ts";
 import { acknowledgedBy } from "../sockets/acknowledged.ts";
-import type { Target } from "../sockets/adapter.ts";
+import type { SocketAdapter } from "../sockets/adapter.ts";
 
 const NOTHING = new Uint8Array(0);
 
@@ -72,7 +72,7 @@ export interface Observer {
 
 /** What is to be sent, how far it has come, and what may stop it: the part that both ways share. */
 export class Transfer {
-  readonly target: Target;
+  readonly target: SocketAdapter;
   readonly source: Source;
   readonly options: SendfileOptions;
   /** What is left of the header and the trailer. */
@@ -106,7 +106,7 @@ export class Transfer {
 
   /** `calledAt`: performance.now() of a call whose transfer had to wait for its beginning; `timeout` counts from it. */
   constructor(
-    target: Target,
+    target: SocketAdapter,
     source: Source,
     options: SendfileOptions,
     observer?: Observer,

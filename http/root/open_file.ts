@@ -42,17 +42,17 @@ export function isFileBody(body: unknown): body is FileBody {
 }
 
 /** What cannot be sent, by the status that says so. `problem`: what only a log is to say. */
-export interface Refusal {
-  readonly kind: "refusal";
+export interface HttpFailure {
+  readonly kind: "failure";
   readonly status: 400 | 403 | 404 | 500 | 503;
   /** What the system said. */
   readonly code?: string;
   readonly problem?: string;
 }
 
-export const NOT_FOUND: Refusal = { kind: "refusal", status: 404 };
-export const FORBIDDEN: Refusal = { kind: "refusal", status: 403 };
-export const BAD_REQUEST: Refusal = { kind: "refusal", status: 400 };
+export const NOT_FOUND: HttpFailure = { kind: "failure", status: 404 };
+export const FORBIDDEN: HttpFailure = { kind: "failure", status: 403 };
+export const BAD_REQUEST: HttpFailure = { kind: "failure", status: 400 };
 
 /**
  * The open of a FIFO must not wait for a writer, nor that of a terminal make it ours; a regular file knows neither
@@ -63,12 +63,12 @@ const FLAGS = fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0) | (fs.const
 /** Opens `path`, symlinks followed, and looks at what was opened. */
 export function openFile(
   path: string,
-): OpenFile | { readonly kind: "directory"; readonly fd: number } | Refusal {
+): OpenFile | { readonly kind: "directory"; readonly fd: number } | HttpFailure {
   let fd: number;
   try {
     fd = fs.openSync(path, FLAGS);
   } catch (error) {
-    return refusal(error);
+    return failure(error);
   }
   try {
     const seen = look(fd);
@@ -76,14 +76,14 @@ export function openFile(
     if (seen.directory) return { kind: "directory", fd };
   } catch (error) {
     fs.closeSync(fd);
-    return refusal(error);
+    return failure(error);
   }
   fs.closeSync(fd);
   return NOT_FOUND;
 }
 
 /** As {@link openFile}, and a directory is not found. */
-export function openRegular(path: string): OpenFile | Refusal {
+export function openRegular(path: string): OpenFile | HttpFailure {
   const found = openFile(path);
   if (found.kind !== "directory") return found;
   fs.closeSync(found.fd);
@@ -119,7 +119,7 @@ function look(fd: number): Seen {
 }
 
 /** What the system's error means to a client. Its text names paths and is not for it. */
-export function refusal(error: unknown): Refusal {
+export function failure(error: unknown): HttpFailure {
   const { code, name } = error as { code?: string; name?: string };
   const known = code ?? name ?? "unknown";
   switch (known) {
@@ -134,8 +134,8 @@ export function refusal(error: unknown): Refusal {
       return { ...NOT_FOUND, code: known };
     case "EMFILE":
     case "ENFILE":
-      return { kind: "refusal", status: 503, code: known, problem: known };
+      return { kind: "failure", status: 503, code: known, problem: known };
     default:
-      return { kind: "refusal", status: 500, code: known, problem: known };
+      return { kind: "failure", status: 500, code: known, problem: known };
   }
 }

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { libc } from "../../ffi/load.ts";
 import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
-import { BAD_REQUEST, NOT_FOUND, type OpenFile, openFile, type Refusal, refusal } from "./open_file.ts";
+import { BAD_REQUEST, failure, type HttpFailure, NOT_FOUND, type OpenFile, openFile } from "./open_file.ts";
 import { RecentMap } from "../recent_map.ts";
 import { lastSeen, saw } from "./real_path_cache.ts";
 
@@ -26,7 +26,7 @@ const AUTHORITY = /^[a-z][a-z0-9+.-]*:\/\/(?:[\w.~!$&'()*+,;=:%-]*@)?[\w.~!$&'()
 const PATH = /^([^?#]*)(\?[^#]*)?/;
 
 /** Takes a request's target (or URL) apart. `urlRoot`: decoded names that it must start with, and that are taken off. */
-export function parseTarget(target: string, urlRoot: readonly string[] = []): Target | Refusal {
+export function parseTarget(target: string, urlRoot: readonly string[] = []): Target | HttpFailure {
   const start = target.startsWith("/") ? 0 : AUTHORITY.exec(target)?.[0].length;
   if (start === undefined) return BAD_REQUEST;
   const [, path, query = ""] = PATH.exec(target.slice(start))!;
@@ -91,11 +91,11 @@ export function openInside(
   names: readonly string[],
   dotfiles: boolean,
   followSymlinks = false,
-): InsideFile | Directory | Refusal {
+): InsideFile | Directory | HttpFailure {
   if (!names.every((name) => isPlain(name, dotfiles))) return NOT_FOUND;
   const path = join(root, ...names);
   const found = openFile(path);
-  if (found.kind === "refusal") return found;
+  if (found.kind === "failure") return found;
   try {
     // What was seen below a root whose links are followed may be anywhere.
     const known = found.kind === "file" && !followSymlinks ? lastSeen(root, path, found) : undefined;
@@ -111,7 +111,7 @@ export function openInside(
     }
   } catch (error) {
     fs.closeSync(found.fd);
-    return refusal(error);
+    return failure(error);
   }
   fs.closeSync(found.fd);
   return NOT_FOUND;

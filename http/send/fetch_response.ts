@@ -1,10 +1,10 @@
 import * as fs from "node:fs";
 import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
-import { type Answer, type Asked, REASONS } from "../file_response.ts";
+import { REASONS, type RequestHead, type ResponsePlan } from "../file_response.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "../root/open_file.ts";
 import { type Fields, valueOf } from "../headers.ts";
-import type { Rules } from "../options.ts";
+import type { ResolvedOptions } from "../options.ts";
 import { loadSmall } from "./small.ts";
 
 /** The part of Bun in use. */
@@ -60,15 +60,19 @@ export function askForBunFiles(): void {
 }
 
 /** An answer as the Response that the runtime sends best. */
-export async function toResponse(answer: Answer, asked: Asked, rules: Rules): Promise<Response> {
-  const loading = loadSmall(answer, asked, rules, SMALL, scratch ??= new Uint8Array(SMALL));
+export async function toResponse(
+  plan: ResponsePlan,
+  requestHead: RequestHead,
+  resolved: ResolvedOptions,
+): Promise<Response> {
+  const loading = loadSmall(plan, requestHead, resolved, SMALL, scratch ??= new Uint8Array(SMALL));
   const { status, headers, body } = loading instanceof Promise ? await loading : loading;
   if (!isFileBody(body)) {
-    if (bun && asked.method === "HEAD") addToHead(headers);
+    if (bun && requestHead.method === "HEAD") addToHead(headers);
     return new Response(body, initOf(status, headers));
   }
-  const { rateLimit } = rules;
-  const native = rateLimit === undefined ? nativeBody(body, headers, status, asked) : undefined;
+  const { rateLimit } = resolved;
+  const native = rateLimit === undefined ? nativeBody(body, headers, status, requestHead) : undefined;
   const sent = native ?? streamOf(new Chunks(body, rateLimit));
   const response = new Response(sent, initOf(status, headers));
   if (sent instanceof ReadableStream) remember(sent, { body, rateLimit, isBunFile: false });
@@ -101,7 +105,7 @@ function nativeBody(
   { file, parts }: FileBody,
   headers: Fields,
   status: number,
-  { field }: Asked,
+  { field }: RequestHead,
 ): BodyInit | undefined {
   const [{ offset, count }] = parts;
   if (parts.length > 1) return undefined;

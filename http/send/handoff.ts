@@ -87,7 +87,7 @@ interface Held {
  * is the right one, speaks plain HTTP/1, and nothing is left before the next byte, which from there on comes from the
  * kernel. Where it comes out different, or not in time, the server gets the rest too.
  */
-export class Takeover {
+export class Handoff {
   readonly #plan: Plan;
   readonly #original: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly #stream: FileStream;
@@ -177,7 +177,7 @@ export class Takeover {
     const { libc, fd, cookie } = this.#plan.connection;
     const { real } = this.#stream.body.file;
     const file = openRegular(real);
-    if (file.kind === "refusal") return "the file is not there any more";
+    if (file.kind === "failure") return "the file is not there any more";
     const out = isSameFile(file, this.#stream.body.file) ? libc.dup(fd) : -1;
     // Looked at after the duplicate was made: from here on nobody can put another in its place.
     if (out >= 0 && libc.cookie(out) === cookie) return { file, out };

@@ -2,13 +2,13 @@ import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { targetOf } from "../../sockets/mod.ts";
-import type { Answer, Asked } from "../file_response.ts";
+import { adapterOf } from "../../sockets/mod.ts";
+import type { RequestHead, ResponsePlan } from "../file_response.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "../root/open_file.ts";
 import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "../headers.ts";
 import { holdReading } from "./hold_reading.ts";
-import type { Rules } from "../options.ts";
+import type { ResolvedOptions } from "../options.ts";
 import { countOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
 import { LeftError, type Outcome, problemOf, type Sent, transmit } from "./socket.ts";
@@ -62,13 +62,13 @@ export function cutOff(response: ServerResponse): void {
 export async function deliver(
   request: IncomingMessage,
   response: ServerResponse,
-  answer: Answer,
-  asked: Asked,
-  rules: Rules,
+  plan: ResponsePlan,
+  requestHead: RequestHead,
+  resolved: ResolvedOptions,
 ): Promise<Sent> {
   // Nobody will read the request's body, and Deno stops at what is left of it: the next request would never come.
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
-  const loading = loadSmall(answer, asked, rules, SMALL);
+  const loading = loadSmall(plan, requestHead, resolved, SMALL);
   const { status, headers, body, problem } = loading instanceof Promise ? await loading : loading;
   try {
     clearBefore(response, status, headers);
@@ -79,15 +79,15 @@ export async function deliver(
   }
   if (!isFileBody(body)) {
     response.end(body);
-    if (body instanceof Uint8Array && isFileBody(answer.body)) {
-      return { status, bytes: countOf(answer.body), way: "copy (small)" };
+    if (body instanceof Uint8Array && isFileBody(plan.body)) {
+      return { status, bytes: countOf(plan.body), way: "copy (small)" };
     }
     return { status, bytes: body === undefined ? 0 : Buffer.byteLength(body), way: "-", problem };
   }
   const reason = whyThroughResponse(response);
   return reason === undefined
-    ? { status, ...await sendBody(response, response.socket!, body, rules) }
-    : { status, ...await writeBody(response, body, rules), way: `copy (${reason})` };
+    ? { status, ...await sendBody(response, response.socket!, body, resolved) }
+    : { status, ...await writeBody(response, body, resolved), way: `copy (${reason})` };
 }
 
 /**
@@ -117,7 +117,7 @@ function whyThroughResponse(response: ServerResponse): string | undefined {
   // A middleware that compresses has put its own in place, and perhaps its Content-Encoding into the head.
   if (Object.hasOwn(response, "write")) return "the response is wrapped";
   try {
-    targetOf(response.socket as Socket);
+    adapterOf(response.socket as Socket);
     return undefined;
   } catch {
     return "the response has no socket of its own"; // HTTP/2, or a test's
@@ -128,7 +128,7 @@ async function sendBody(
   response: ServerResponse,
   socket: Socket,
   body: FileBody,
-  { rateLimit }: Rules,
+  { rateLimit }: ResolvedOptions,
 ): Promise<Outcome> {
   let head: string;
   try {
@@ -173,7 +173,7 @@ function takeHead(response: ServerResponse): string {
 async function writeBody(
   response: ServerResponse,
   body: FileBody,
-  { rateLimit }: Rules,
+  { rateLimit }: ResolvedOptions,
 ): Promise<Omit<Outcome, "way">> {
   const chunks = new Chunks(body, rateLimit);
   const room = new Room(response);

@@ -1,7 +1,7 @@
-import { type Answer, answerRefusal, type Asked } from "../file_response.ts";
+import { planFailure, type RequestHead, type ResponsePlan } from "../file_response.ts";
 import { readWhole } from "./body.ts";
-import { isFileBody, refusal } from "../root/open_file.ts";
-import type { Rules } from "../options.ts";
+import { failure, isFileBody } from "../root/open_file.ts";
+import type { ResolvedOptions } from "../options.ts";
 
 /**
  * The answer with its file's bytes, where they are no more than `limit` and no rate limit spreads them; as it is
@@ -9,16 +9,16 @@ import type { Rules } from "../options.ts";
  * answer of its own: nothing has left yet.
  */
 export function loadSmall(
-  answer: Answer,
-  asked: Asked,
-  rules: Rules,
+  plan: ResponsePlan,
+  requestHead: RequestHead,
+  resolved: ResolvedOptions,
   limit: number,
   scratch?: Uint8Array<ArrayBuffer>,
-): Answer | Promise<Answer> {
-  const { body } = answer;
-  if (!isFileBody(body) || body.length > limit || rules.rateLimit !== undefined) return answer;
-  const loaded = (bytes: Uint8Array<ArrayBuffer>): Answer => ({ ...answer, body: bytes });
-  const failed = (error: unknown) => answerRefusal(asked, rules, refusal(error));
+): ResponsePlan | Promise<ResponsePlan> {
+  const { body } = plan;
+  if (!isFileBody(body) || body.length > limit || resolved.rateLimit !== undefined) return plan;
+  const loaded = (bytes: Uint8Array<ArrayBuffer>): ResponsePlan => ({ ...plan, body: bytes });
+  const failed = (error: unknown) => planFailure(requestHead, resolved, failure(error));
   try {
     const bytes = readWhole(body, scratch);
     return bytes instanceof Promise ? bytes.then(loaded, failed) : loaded(bytes);

@@ -9,7 +9,7 @@ import { RecentMap } from "../recent_map.ts";
 import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./fetch_response.ts";
 import { isTls, remoteAddrOf } from "./server_info.ts";
 import type { WebRequest, WebResponse } from "../../types.ts";
-import { type BodyWay, type Connection, FIRST, type Plan, Takeover } from "./handoff.ts";
+import { type BodyWay, type Connection, FIRST, Handoff, type Plan } from "./handoff.ts";
 
 export type { BodyWay };
 
@@ -99,8 +99,8 @@ export function withSendfile<Info>(
       }
       return response;
     }
-    const takeover = new Takeover(plan, response.body!, stream, told);
-    return new Response(takeover.toStream(), {
+    const handoff = new Handoff(plan, response.body!, stream, told);
+    return new Response(handoff.toStream(), {
       status: response.status,
       statusText: response.statusText,
       headers: plan.headers,
@@ -147,8 +147,8 @@ function planOf(
   const connection = connectionOf(loadLibc() as Libc, request, info, body.length);
   if (typeof connection === "string") return connection;
   // To HTTP/1.1 hyper says so by itself where the request asks for it.
-  const asked = /(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "");
-  const headers: [string, string][] = asked ? [] : [["connection", "close"]];
+  const requestHead = /(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "");
+  const headers: [string, string][] = requestHead ? [] : [["connection", "close"]];
   if (connection.halfClosed) headers[0] = ["connection", `close, ${padding()}`];
   for (const field of response.headers) if (field[0] !== "connection") headers.push(field);
   let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length;

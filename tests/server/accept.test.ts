@@ -8,8 +8,8 @@ import * as net from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { isExhausted } from "../../sockets/exhausted.ts";
-import { answerDirectory } from "../../http/directory.ts";
-import { directoryRulesOf } from "../../http/options.ts";
+import { planDirectory } from "../../http/directory.ts";
+import { resolveDirectoryOptions } from "../../http/options.ts";
 import { parseTarget } from "../../http/root/request_target.ts";
 import { FileServer } from "../../server/server.ts";
 import { Warnings } from "../../server/warnings.ts";
@@ -43,12 +43,12 @@ function socketsOpen(): number {
 
 test("FileServer answers behind 300 connections that were reset before it could accept them", async () => {
   const root = folderOf({ "a.txt": "this is a" });
-  const rules = directoryRulesOf({});
+  const resolved = resolveDirectoryOptions({});
   const errors: unknown[] = [];
   const warnings: string[] = [];
   const server = new FileServer({
-    rules,
-    answer: (request) => answerDirectory(request, rules, root, parseTarget(request.target)),
+    resolved,
+    plan: (request) => planDirectory(request, resolved, root, parseTarget(request.target)),
     onError: (error) => errors.push(error),
     onWarning: (line) => warnings.push(line),
   });

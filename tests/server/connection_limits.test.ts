@@ -6,8 +6,8 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import { findConnection, parseConnection } from "../../ffi/find.ts";
 import { libc } from "../../ffi/load.ts";
-import { answerDirectory } from "../../http/directory.ts";
-import { directoryRulesOf } from "../../http/options.ts";
+import { planDirectory } from "../../http/directory.ts";
+import { resolveDirectoryOptions } from "../../http/options.ts";
 import { parseTarget } from "../../http/root/request_target.ts";
 import type { ConnectionLimitOptions } from "../../server/connection_limits.ts";
 import { FileServer } from "../../server/server.ts";
@@ -43,13 +43,13 @@ async function limited(
 ): Promise<void> {
   const site = new Site();
   prepare(site);
-  const rules = directoryRulesOf({});
+  const resolved = resolveDirectoryOptions({});
   const warnings: string[] = [];
   const errors: unknown[] = [];
   const server = new FileServer({
     ...options,
-    rules,
-    answer: (request) => answerDirectory(request, rules, site.root, parseTarget(request.target)),
+    resolved,
+    plan: (request) => planDirectory(request, resolved, site.root, parseTarget(request.target)),
     onError: (error) => errors.push(error),
     onWarning: (line) => warnings.push(line),
   });
@@ -229,7 +229,7 @@ test(
 );
 
 test("FileServer takes no limit that is none", () => {
-  const site = { rules: directoryRulesOf({}), answer: () => undefined as never, onError() {} };
+  const site = { resolved: resolveDirectoryOptions({}), plan: () => undefined as never, onError() {} };
   for (const value of [0, -1, 1.5, NaN, Infinity, 2 ** 53]) {
     for (const name of ["maxConnections", "maxConnectionsPerAddress"]) {
       assertThrows(() => new FileServer({ ...site, [name]: value }), RangeError, name);

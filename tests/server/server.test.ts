@@ -7,15 +7,15 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { setImmediate } from "node:timers";
 import { Worker } from "node:worker_threads";
-import type { Answer } from "../../http/file_response.ts";
-import { answerDirectory } from "../../http/directory.ts";
-import { directoryRulesOf } from "../../http/options.ts";
+import type { ResponsePlan } from "../../http/file_response.ts";
+import { planDirectory } from "../../http/directory.ts";
+import { resolveDirectoryOptions } from "../../http/options.ts";
 import { parseTarget } from "../../http/root/request_target.ts";
 import type { Sent } from "../../http/send/socket.ts";
 import { Connection, type Site } from "../../server/connection.ts";
 import { endOfHead, type Head, parseHead } from "../../server/request_head.ts";
 import { FileServer } from "../../server/server.ts";
-import type { Listen, Wire } from "../../server/transport.ts";
+import type { Listen, Transport } from "../../server/transport.ts";
 import { listenBun } from "../../server/transport_bun.ts";
 import { listenDeno } from "../../server/transport_deno.ts";
 import type { SendfileSocket } from "../../sockets/mod.ts";
@@ -33,13 +33,13 @@ const SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
 
 const listen: Listen = isBun ? listenBun : listenDeno;
 
-type Asked = Pick<Head, "method" | "target" | "field">;
+type RequestHead = Pick<Head, "method" | "target" | "field">;
 
 /** A server of a directory of its own, and its clients. */
 class Place {
   readonly root = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "server-")));
   /** The requests that were answered, and what came of them. */
-  readonly asked: Asked[] = [];
+  readonly requestHead: RequestHead[] = [];
   readonly sent: Sent[] = [];
   readonly errors: unknown[] = [];
   readonly clients: Client[] = [];
@@ -47,16 +47,17 @@ class Place {
   readonly site: Site;
   port = 0;
 
-  constructor(answer?: (request: Asked) => Answer | Promise<Answer>) {
+  constructor(plan?: (request: RequestHead) => ResponsePlan | Promise<ResponsePlan>) {
     this.add("a.txt", "this is a");
     this.add("b.txt", "this is b");
-    const rules = directoryRulesOf({});
-    const files = (request: Asked) => answerDirectory(request, rules, this.root, parseTarget(request.target));
+    const resolved = resolveDirectoryOptions({});
+    const files = (request: RequestHead) =>
+      planDirectory(request, resolved, this.root, parseTarget(request.target));
     this.site = {
-      rules,
-      answer: (request) => {
-        this.asked.push(request);
-        return (answer ?? files)(request);
+      resolved,
+      plan: (request) => {
+        this.requestHead.push(request);
+        return (plan ?? files)(request);
       },
       onSent: (_, sent) => this.sent.push(sent),
       onError: (error) => this.errors.push(error),
@@ -75,7 +76,7 @@ class Place {
   }
 
   targets(): string[] {
-    return this.asked.map(({ target }) => target);
+    return this.requestHead.map(({ target }) => target);
   }
 
   close(): void {
@@ -90,7 +91,7 @@ class Place {
 }
 
 interface ServingOptions {
-  answer?: (request: Asked) => Answer | Promise<Answer>;
+  plan?: (request: RequestHead) => ResponsePlan | Promise<ResponsePlan>;
   /** What `onError` is told. */
   errors?: string[];
 }
@@ -99,10 +100,10 @@ interface ServingOptions {
 function serving(
   name: string,
   body: (place: Place) => Promise<void>,
-  { answer, errors = [] }: ServingOptions = {},
+  { plan, errors = [] }: ServingOptions = {},
 ): void {
   test(`FileServer ${name}`, async () => {
-    const place = new Place(answer);
+    const place = new Place(plan);
     const before = sockets();
     try {
       place.port = place.server.listen({ host: "127.0.0.1", port: 0, shared: false });
@@ -344,7 +345,7 @@ const REFUSED: Record<string, [text: string, status: number][]> = {
 for (const [what, cases] of Object.entries(REFUSED)) {
   serving(`refuses ${what}, and ends the connection`, async (place) => {
     for (const [text, status] of cases) await assertRefused(place, text, status);
-    assertEquals(place.asked, []);
+    assertEquals(place.requestHead, []);
   });
 }
 
@@ -466,8 +467,8 @@ serving("knows a field by its name in any case, its value without the space arou
   ];
   for (const [line, value] of values) {
     await assertAnswered(place, `GET /a.txt HTTP/1.1\r\nHost: x\r\n${line}\r\n\r\n`, 200, "this is a");
-    assertEquals(place.asked.at(-2)!.field("x-y"), value, JSON.stringify(line));
-    assertEquals(place.asked.at(-1)!.field("x-y"), undefined);
+    assertEquals(place.requestHead.at(-2)!.field("x-y"), value, JSON.stringify(line));
+    assertEquals(place.requestHead.at(-1)!.field("x-y"), undefined);
   }
 });
 
@@ -477,7 +478,7 @@ serving("does not find in a head what every object has", async (place) => {
     "GET /a.txt HTTP/1.1\r\nHost: x\r\n__proto__: y\r\nconstructor: z\r\n\r\n",
     200,
   );
-  const { field } = place.asked[0];
+  const { field } = place.requestHead[0];
   assertEquals([field("__proto__"), field("constructor"), field("tostring")], ["y", "z", undefined]);
 });
 
@@ -842,7 +843,7 @@ serving("ends the connection where a head or a body stops in the middle", async 
     assertEquals((await client.rest()).length, 0, JSON.stringify(text));
     assertEquals(await end, "FIN");
   }
-  assertEquals(place.asked, []);
+  assertEquals(place.requestHead, []);
   const client = await place.client();
   client.send(request("/a.txt", { fields: "Content-Length: 10\r\n" }), "12345");
   client.finish();
@@ -873,7 +874,7 @@ serving("lets go of everything where clients reset", async (place) => {
 });
 
 /** More than fits, and no file. */
-function answerLarge(): Answer {
+function answerLarge(): ResponsePlan {
   return { status: 200, headers: { "Content-Length": String(LARGE) }, body: new Uint8Array(LARGE).fill(7) };
 }
 
@@ -889,7 +890,7 @@ serving("lets go of who resets while bytes that are no file's wait for room", as
   await until(() => place.sent.length === 5, "the responses to be given up");
   for (const { problem } of place.sent) assertEquals(problem, "the client left");
   await soon(place.server.stop(), "all to be forgotten", 5000);
-}, { answer: answerLarge });
+}, { plan: answerLarge });
 
 serving("sends bytes that are no file's whole to a slow reader", async (place) => {
   const client = await place.client();
@@ -898,7 +899,7 @@ serving("sends bytes that are no file's whole to a slow reader", async (place) =
   client.socket.resume();
   for (let i = 0; i < 2; i++) assertSame((await client.reply()).body, Buffer.alloc(LARGE, 7), `${i}`);
   assertEquals((await client.rest()).length, 0);
-}, { answer: answerLarge });
+}, { plan: answerLarge });
 
 /** A client in a thread of its own that asks without end, and reads what comes; it leaves by itself. */
 const GREEDY = `
@@ -920,7 +921,7 @@ for (const target of ["/a.txt", "/missing"]) {
         workerData: { port: place.port, text: request(target) },
       });
       try {
-        await until(() => place.asked.length > 1000, "the flood");
+        await until(() => place.requestHead.length > 1000, "the flood");
         const other = await place.client();
         let longest = 0;
         for (let i = 0; i < 20; i++) {
@@ -954,19 +955,19 @@ serving("lets go of who resets with more on its way than is read ahead", async (
   await soon(place.server.stop(), "all to be forgotten", 5000);
 });
 
-const neverAnswered = Promise.withResolvers<Answer>();
+const neverAnswered = Promise.withResolvers<ResponsePlan>();
 
 serving("takes no more from a client than is read ahead while it makes an answer", async (place) => {
   const client = await place.client();
   client.send(request("/first"));
-  await until(() => place.asked.length === 1, "the request");
+  await until(() => place.requestHead.length === 1, "the request");
   let all = false;
   written(client, Buffer.alloc(32 * MIB, request("/next"))).then(() => all = true, () => {});
   for (let i = 0; i < 10; i++) await new Promise((resolve) => setTimeout(resolve, 50)); // long enough to send it all
   assert(!all, "32 MiB were taken though nobody reads them");
   client.close();
   neverAnswered.resolve({ status: 200, headers: { "Content-Length": "4" }, body: "late" });
-}, { answer: () => neverAnswered.promise });
+}, { plan: () => neverAnswered.promise });
 
 // stop()
 
@@ -1030,7 +1031,7 @@ serving("sends a response whole that was still being made when it stopped", asyn
   const client = await place.client();
   const end = ending(client);
   client.send(request("/dir/"));
-  await until(() => place.asked.length === 1, "the request");
+  await until(() => place.requestHead.length === 1, "the request");
   const stopped = place.server.stop();
   const first = await Promise.race([stopped.then(() => "stopped"), turn().then(() => "still at it")]);
   assertEquals(first, "still at it");
@@ -1042,7 +1043,7 @@ serving("sends a response whole that was still being made when it stopped", asyn
   client.finish();
   await soon(stopped, "the end of stop()", 1500);
 }, {
-  async answer() {
+  async plan() {
     await slowAnswer.promise;
     return { status: 200, headers: { "Content-Length": "4" }, body: "late" };
   },
@@ -1112,7 +1113,7 @@ serving("answers 500 where the answer fails, tells of it, and goes on in order",
   assertEquals((await client.reply({ bodiless: true })).status, 500);
   assertEquals(String((await client.reply()).body), "fine");
 }, {
-  answer({ target }) {
+  plan({ target }) {
     if (target === "/throws") throw new Error("thrown");
     if (target === "/rejects") return Promise.reject(new Error("rejected"));
     if (target === "/late") return turn().then(() => Promise.reject(new Error("late")));
@@ -1145,7 +1146,7 @@ for (const [target, content] of [["/a.txt", "this is a"], ["/missing", "404 Not 
 // A connection on its own, with a wire that does as it is told
 
 /** A wire of which both ends are here. Files go over it by read and write. */
-class FakeWire implements Wire {
+class FakeTransport implements Transport {
   readonly client = undefined;
   /** What the connection has sent. */
   output = "";
@@ -1217,17 +1218,17 @@ class FakeWire implements Wire {
 
 /** Runs `body` with a connection of a place that nobody else connects to. */
 async function alone(
-  body: (wire: FakeWire, connection: Connection, place: Place) => Promise<void>,
-  answer?: ServingOptions["answer"],
+  body: (transport: FakeTransport, connection: Connection, place: Place) => Promise<void>,
+  plan?: ServingOptions["plan"],
 ): Promise<void> {
-  const place = new Place(answer);
-  const wire = new FakeWire();
-  const connection = new Connection(wire, place.site);
+  const place = new Place(plan);
+  const transport = new FakeTransport();
+  const connection = new Connection(transport, place.site);
   const running = connection.run();
   try {
-    await body(wire, connection, place);
+    await body(transport, connection, place);
     assertEquals(place.errors, []);
-    wire.end();
+    transport.end();
     connection.close();
     await soon(running, "the end of the connection");
     assertEquals(openBelow(place.root), []);
@@ -1245,12 +1246,12 @@ function withoutDates(output: string): string {
 /** What comes of requests that are read in these pieces. */
 async function outputOf(pieces: string[], count: number): Promise<string> {
   let output = "";
-  await alone(async (wire, _, place) => {
-    wire.push(...pieces);
-    wire.end();
-    await until(() => wire.closed, `${count} responses to ${pieces.length} pieces`);
+  await alone(async (transport, _, place) => {
+    transport.push(...pieces);
+    transport.end();
+    await until(() => transport.closed, `${count} responses to ${pieces.length} pieces`);
     assertEquals(place.sent.length, count);
-    output = withoutDates(wire.output);
+    output = withoutDates(transport.output);
   });
   return output;
 }
@@ -1292,119 +1293,119 @@ async function look(connection: Connection, seconds: number): Promise<void> {
 }
 
 /** That it waits so many seconds, and hardly longer. */
-async function assertWaits(wire: FakeWire, connection: Connection, seconds: number): Promise<void> {
+async function assertWaits(transport: FakeTransport, connection: Connection, seconds: number): Promise<void> {
   await look(connection, seconds);
-  assert(!wire.closed, `closed before ${seconds} seconds`);
+  assert(!transport.closed, `closed before ${seconds} seconds`);
   await look(connection, 3);
-  assert(wire.closed, `not closed after ${seconds + 3} seconds`);
+  assert(transport.closed, `not closed after ${seconds + 3} seconds`);
 }
 
 test("a connection waits 75 seconds for a request, anew behind each", () =>
-  alone(async (wire, connection) => {
+  alone(async (transport, connection) => {
     for (let i = 1; i <= 3; i++) {
       await look(connection, 70);
-      assert(!wire.closed);
-      wire.push(request("/missing"));
-      await until(() => wire.output.split("404 Not Found\n").length === i + 1, "the response");
+      assert(!transport.closed);
+      transport.push(request("/missing"));
+      await until(() => transport.output.split("404 Not Found\n").length === i + 1, "the response");
     }
-    await assertWaits(wire, connection, 75);
+    await assertWaits(transport, connection, 75);
   }));
 
 test("a connection waits 60 seconds for the rest of a head, however it trickles in", () =>
-  alone(async (wire, connection) => {
-    wire.push("GET / HTTP/1.1\r\n");
+  alone(async (transport, connection) => {
+    transport.push("GET / HTTP/1.1\r\n");
     await turn();
     await look(connection, 1);
     for (let i = 0; i < 59; i++) {
-      wire.push("X");
+      transport.push("X");
       await turn();
       await look(connection, 1);
-      assert(!wire.closed, `closed after ${i} seconds`);
+      assert(!transport.closed, `closed after ${i} seconds`);
     }
     await look(connection, 3);
-    assert(wire.closed);
-    assertEquals(wire.output, "");
+    assert(transport.closed);
+    assertEquals(transport.output, "");
   }));
 
 test("a connection waits 60 seconds for the rest of a body", () =>
-  alone(async (wire, connection) => {
-    wire.push(request("/missing", { fields: "Content-Length: 5\r\n" }), "1234");
-    await until(() => wire.output.endsWith("404 Not Found\n"), "the response");
+  alone(async (transport, connection) => {
+    transport.push(request("/missing", { fields: "Content-Length: 5\r\n" }), "1234");
+    await until(() => transport.output.endsWith("404 Not Found\n"), "the response");
     await turn();
-    await assertWaits(wire, connection, 60);
+    await assertWaits(transport, connection, 60);
   }));
 
 test("a connection waits 60 seconds for room for bytes that are no file's, anew whenever some have left", () =>
-  alone(async (wire, connection, place) => {
-    wire.room = 0;
-    wire.push(request("/"));
+  alone(async (transport, connection, place) => {
+    transport.room = 0;
+    transport.push(request("/"));
     await turn();
     for (let i = 1; i <= 3; i++) {
       await look(connection, 55);
-      wire.makeRoom(100);
-      await until(() => wire.output.length === 100 * i, "some bytes");
+      transport.makeRoom(100);
+      await until(() => transport.output.length === 100 * i, "some bytes");
     }
-    await assertWaits(wire, connection, 60);
+    await assertWaits(transport, connection, 60);
     await until(() => place.sent.length === 1 && place.sent[0].problem, "the end of the response");
   }, answerLarge));
 
 test("a connection waits for a file as long as its own time limit says", () =>
-  alone(async (wire, connection, place) => {
-    wire.room = 100;
-    wire.push(request("/a.txt"));
-    await until(() => wire.output.length === 100, "the first bytes");
+  alone(async (transport, connection, place) => {
+    transport.room = 100;
+    transport.push(request("/a.txt"));
+    await until(() => transport.output.length === 100, "the first bytes");
     await look(connection, 1000);
-    assert(!wire.closed);
-    wire.makeRoom(10_000);
+    assert(!transport.closed);
+    transport.makeRoom(10_000);
     await until(() => place.sent.length === 1, "the rest");
-    assert(wire.output.endsWith("this is a"));
+    assert(transport.output.endsWith("this is a"));
   }));
 
 test("a connection waits for an answer that is being made", () => {
-  const { promise, resolve } = Promise.withResolvers<Answer>();
-  return alone(async (wire, connection) => {
-    wire.push(request("/"), request("/"));
+  const { promise, resolve } = Promise.withResolvers<ResponsePlan>();
+  return alone(async (transport, connection) => {
+    transport.push(request("/"), request("/"));
     await turn();
     await look(connection, 1000);
-    assert(!wire.closed);
+    assert(!transport.closed);
     resolve({ status: 200, headers: { "Content-Length": "4" }, body: "late" });
-    await until(() => wire.output.split("late").length === 3, "the responses");
+    await until(() => transport.output.split("late").length === 3, "the responses");
   }, () => promise);
 });
 
 test("a connection waits two seconds for the client's end behind the last response, whatever comes meanwhile", () =>
-  alone(async (wire, connection) => {
-    wire.push(request("/missing", { fields: "Connection: close\r\n" }));
-    await until(() => wire.finished, "the end of this side");
-    assert(wire.output.endsWith("404 Not Found\n"));
+  alone(async (transport, connection) => {
+    transport.push(request("/missing", { fields: "Connection: close\r\n" }));
+    await until(() => transport.finished, "the end of this side");
+    assert(transport.output.endsWith("404 Not Found\n"));
     await look(connection, 2);
-    assert(!wire.closed);
-    wire.push(SMUGGLED);
+    assert(!transport.closed);
+    transport.push(SMUGGLED);
     await turn();
     await look(connection, 2);
-    assert(wire.closed);
+    assert(transport.closed);
   }));
 
 test("a connection that is stopped ends where it waits for a request, and not in the middle of one", async () => {
-  await alone(async (wire, connection) => {
+  await alone(async (transport, connection) => {
     connection.stop();
     await turn();
-    assert(wire.finished && !wire.closed);
-    wire.end();
-    await until(() => wire.closed, "the end");
+    assert(transport.finished && !transport.closed);
+    transport.end();
+    await until(() => transport.closed, "the end");
   });
-  await alone(async (wire, connection, place) => {
-    wire.room = 100;
-    wire.push(request("/a.txt"), request("/b.txt"), SMUGGLED);
-    await until(() => wire.output.length === 100, "the first bytes");
+  await alone(async (transport, connection, place) => {
+    transport.room = 100;
+    transport.push(request("/a.txt"), request("/b.txt"), SMUGGLED);
+    await until(() => transport.output.length === 100, "the first bytes");
     connection.stop();
     await turn();
-    assert(!wire.finished);
-    wire.makeRoom(10_000);
-    await until(() => wire.finished, "the end of this side");
+    assert(!transport.finished);
+    transport.makeRoom(10_000);
+    await until(() => transport.finished, "the end of this side");
     assertEquals(place.targets(), ["/a.txt", "/b.txt"]);
-    assertEquals(wire.output.match(/^Connection: .*$/gm), ["Connection: close"]);
-    assert(wire.output.endsWith("this is b"));
+    assertEquals(transport.output.match(/^Connection: .*$/gm), ["Connection: close"]);
+    assert(transport.output.endsWith("this is b"));
   });
 });
 
@@ -1412,8 +1413,8 @@ test("a connection is given up where its client reads nothing of bytes that are 
   const before = sockets();
   const place = new Place(answerLarge);
   const accepted: { connection: Connection; running: Promise<void> }[] = [];
-  const listener = listen({ host: "127.0.0.1", port: 0, shared: false }, (wire) => {
-    const connection = new Connection(wire, place.site);
+  const listener = listen({ host: "127.0.0.1", port: 0, shared: false }, (transport) => {
+    const connection = new Connection(transport, place.site);
     accepted.push({ connection, running: connection.run() });
     return false;
   });

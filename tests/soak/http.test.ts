@@ -11,13 +11,13 @@ import * as net from "node:net";
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { libc as loadLibc } from "../../ffi/load.ts";
-import { type Answer, answerPath } from "../../http/file_response.ts";
-import { answerDirectory } from "../../http/directory.ts";
+import { planPath, type ResponsePlan } from "../../http/file_response.ts";
+import { planDirectory } from "../../http/directory.ts";
 import { serveDir, serveFile } from "../../http/mod.ts";
 import { sendFile, type Sent, serveStatic } from "../../http/node.ts";
-import { directoryRulesOf } from "../../http/options.ts";
+import { resolveDirectoryOptions } from "../../http/options.ts";
 import { parseTarget } from "../../http/root/request_target.ts";
-import type { Head as Asked } from "../../server/request_head.ts";
+import type { Head as RequestHead } from "../../server/request_head.ts";
 import { FileServer } from "../../server/server.ts";
 import { assertBytes, bytes, descriptors, folder, openBelow, until } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
@@ -174,7 +174,7 @@ interface Running {
   readonly errors: unknown[];
   readonly sent: Map<string, Sent>;
   /** Requests that have come to what makes the answers; only of the FileServer. */
-  readonly asked: Set<string>;
+  readonly requestHead: Set<string>;
   close(): Promise<void>;
 }
 
@@ -210,7 +210,7 @@ async function serveNode(
     urlRoot: "static",
     onSent: (what, { url = "" }) => sent.set(idOf(url), what),
   });
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async function plan(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams: query } = new URL(request.url!, "http://test");
     const [, route, ...rest] = pathname.split("/");
     const id = query.get("id") ?? "";
@@ -253,7 +253,7 @@ async function serveNode(
     else turns(after - 1).then(now);
   }
   const server: Server = createServer((request, response) => {
-    answer(request, response).catch((error) => {
+    plan(request, response).catch((error) => {
       errors.push(error);
       response.destroy();
     });
@@ -269,7 +269,7 @@ async function serveNode(
     narrow,
     errors,
     sent,
-    asked: new Set(),
+    requestHead: new Set(),
     close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeAllConnections();
@@ -297,7 +297,7 @@ function narrowDown(port: number): void {
 
 /** The handler of Deno.serve and Bun.serve. */
 function handlerOf(site: Site): (request: Request) => Promise<Response> {
-  async function answer(request: Request): Promise<Response> {
+  async function plan(request: Request): Promise<Response> {
     const { pathname, searchParams: query } = new URL(request.url);
     const [, route, ...rest] = pathname.split("/");
     if (query.has("wait")) await turns(Number(query.get("wait")));
@@ -318,7 +318,7 @@ function handlerOf(site: Site): (request: Request) => Promise<Response> {
     );
   }
   return async (request) => {
-    const response = await answer(request);
+    const response = await plan(request);
     response.headers.set("X-Asked", idOf(request.url));
     return response;
   };
@@ -331,7 +331,13 @@ function serveNative(site: Site): Running {
     errors.push(error);
     return new Response(null, FAILED);
   };
-  const common = { cuts: [], narrow: false, errors, sent: new Map<string, Sent>(), asked: new Set<string>() };
+  const common = {
+    cuts: [],
+    narrow: false,
+    errors,
+    sent: new Map<string, Sent>(),
+    requestHead: new Set<string>(),
+  };
   const where = { hostname: "127.0.0.1", port: 0 };
   if (isBun) {
     const server = (globalThis as unknown as { Bun: BunGlobal }).Bun.serve({
@@ -369,39 +375,39 @@ function serveFiles(
 ): Running {
   const errors: unknown[] = [];
   const sent = new Map<string, Sent>();
-  const asked = new Set<string>();
-  const rules = directoryRulesOf({ urlRoot: "static", ...(limited ? LIMIT : {}) });
+  const requestHead = new Set<string>();
+  const resolved = resolveDirectoryOptions({ urlRoot: "static", ...(limited ? LIMIT : {}) });
   const ended = new Set<FileServer>();
   const stopping: Promise<void>[] = [];
   let server: FileServer | undefined;
   let port = 0;
 
-  function answer(request: Asked): Answer | Promise<Answer> {
+  function plan(request: RequestHead): ResponsePlan | Promise<ResponsePlan> {
     const { pathname, searchParams: query } = new URL(request.target, "http://test");
     const [, route, name] = pathname.split("/");
     const fields = {
       "X-Asked": idOf(request.target),
       ...(query.has("latin") ? { "X-Latin": "\u00e9\u00ff" } : {}),
     };
-    const named = (answer: Answer) => ({ ...answer, headers: { ...answer.headers, ...fields } });
+    const named = (plan: ResponsePlan) => ({ ...plan, headers: { ...plan.headers, ...fields } });
     const make = () => {
       if (query.has("race")) site.change(name);
-      const answer = route === "static"
-        ? answerDirectory(request, rules, site.root, parseTarget(request.target, rules.urlRoot))
-        : answerPath(request, rules, join(site.root, name));
-      return answer instanceof Promise ? answer.then(named) : named(answer);
+      const plan = route === "static"
+        ? planDirectory(request, resolved, site.root, parseTarget(request.target, resolved.urlRoot))
+        : planPath(request, resolved, join(site.root, name));
+      return plan instanceof Promise ? plan.then(named) : named(plan);
     };
-    asked.add(idOf(request.target));
+    requestHead.add(idOf(request.target));
     if (query.has("cut")) turns(Number(query.get("after"))).then(() => end(query.get("cut")!));
     return query.has("wait") ? turns(Number(query.get("wait"))).then(make) : make();
   }
 
   function start(): void {
     const one = new FileServer({
-      rules,
-      answer(request) {
+      resolved,
+      plan(request) {
         if (ended.has(one)) errors.push(new Error(`asked for ${request.target} after the end`));
-        return answer(request);
+        return plan(request);
       },
       onSent({ target }, what) {
         const id = idOf(target);
@@ -434,7 +440,7 @@ function serveFiles(
     narrow,
     errors,
     sent,
-    asked,
+    requestHead,
     async close() {
       await Promise.all(stopping);
       server?.close();
@@ -572,9 +578,14 @@ const range: Kind = (draw, site) => {
   ];
   const [span, text] = spellings[draw(spellings.length)];
   const condition = ["", "", `If-Range: ${file.tag}\r\n`, 'If-Range: "x"\r\n'][draw(4)];
-  const asked = condition.includes('"x"') ? wholeOf(file, draw) : rangeOf(file, span, draw);
-  const chunked = asked.chunked || condition !== ""; // Bun.serve's, which cannot take the descriptor
-  return { ...asked, lines: `Range: bytes=${text}\r\n${condition}`, chunked, last: asked.last || chunked };
+  const requestHead = condition.includes('"x"') ? wholeOf(file, draw) : rangeOf(file, span, draw);
+  const chunked = requestHead.chunked || condition !== ""; // Bun.serve's, which cannot take the descriptor
+  return {
+    ...requestHead,
+    lines: `Range: bytes=${text}\r\n${condition}`,
+    chunked,
+    last: requestHead.last || chunked,
+  };
 };
 
 const multipart: Kind = (draw, site) => {
@@ -820,7 +831,7 @@ interface Habit {
 }
 
 /** One connection, and what came on it. */
-class Wire {
+class Transport {
   readonly socket: net.Socket;
   /** No more will come. */
   ended = false;
@@ -858,9 +869,9 @@ class Wire {
     socket.on("close", end);
   }
 
-  static async to(port: number, habit: Habit, draw: Draw): Promise<Wire> {
+  static async to(port: number, habit: Habit, draw: Draw): Promise<Transport> {
     const socket = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true, noDelay: true });
-    const wire = new Wire(socket, habit, draw);
+    const wire = new Transport(socket, habit, draw);
     await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
     if (habit.leaves?.after === 0) wire.leave(habit.leaves.how);
     return wire;
@@ -931,17 +942,17 @@ class Wire {
 }
 
 /** The head of the next response; undefined where the connection ended in it. */
-async function takeHead(wire: Wire, { id }: Ask): Promise<Head | undefined> {
+async function takeHead(wire: Transport, { id }: Ask): Promise<Head | undefined> {
   for (;;) {
     const head = (await wire.upTo("\r\n\r\n")).toString("latin1");
     if (/^HTTP\/1\.1 10[03] /.test(head) && head.endsWith("\r\n\r\n")) continue;
     assert("HTTP/1.1 ".startsWith(head.slice(0, 9)), `no head: ${JSON.stringify(head.slice(0, 200))}`);
-    const asked = /^x-asked: (.*)\r$/im.exec(head)?.[1];
-    assert(asked === undefined || asked === id, `the response to ${asked}`);
+    const requestHead = /^x-asked: (.*)\r$/im.exec(head)?.[1];
+    assert(requestHead === undefined || requestHead === id, `the response to ${requestHead}`);
     if (!head.endsWith("\r\n\r\n")) return undefined;
     const status = Number(head.slice(9, 12));
-    if (asked === undefined && status === 400 && wire.babbled) return undefined;
-    assertEquals(asked, id, head);
+    if (requestHead === undefined && status === 400 && wire.babbled) return undefined;
+    assertEquals(requestHead, id, head);
     const [, ...lines] = head.trimEnd().split("\r\n");
     const headers = Object.fromEntries(
       lines.map((line) => [line.split(":")[0].toLowerCase(), line.slice(line.indexOf(":") + 2)]),
@@ -951,7 +962,7 @@ async function takeHead(wire: Wire, { id }: Ask): Promise<Head | undefined> {
 }
 
 /** The chunks of a body, as far as they came. */
-async function takeChunked(wire: Wire): Promise<{ body: Buffer; whole: boolean }> {
+async function takeChunked(wire: Transport): Promise<{ body: Buffer; whole: boolean }> {
   const chunks: Buffer[] = [];
   for (;;) {
     const line = (await wire.upTo("\r\n")).toString("latin1");
@@ -968,38 +979,42 @@ async function takeChunked(wire: Wire): Promise<{ body: Buffer; whole: boolean }
   }
 }
 
-/** Takes the response to `asked`: whether it came to its end, its Connection, and whether its file was truncated. */
+/** Takes the response to `requestHead`: whether it came to its end, its Connection, and whether its file was truncated. */
 async function takeReply(
-  wire: Wire,
-  asked: Ask,
+  wire: Transport,
+  requestHead: Ask,
   draw: Draw,
 ): Promise<{ whole: boolean; connection?: string; truncated?: boolean }> {
-  const head = await takeHead(wire, asked);
+  const head = await takeHead(wire, requestHead);
   if (!head) return { whole: false };
   const { headers } = head;
-  const failed = asked.changing && head.status === 500;
-  if (!failed) assertEquals(head.status, asked.status, head.head);
-  for (const [name, value] of Object.entries(asked.fields ?? {})) {
+  const failed = requestHead.changing && head.status === 500;
+  if (!failed) assertEquals(head.status, requestHead.status, head.head);
+  for (const [name, value] of Object.entries(requestHead.fields ?? {})) {
     assertEquals(headers[name], value, `${name} of ${head.head}`);
   }
-  const promised = asked.body(head);
+  const promised = requestHead.body(head);
   const { "content-length": length, "transfer-encoding": coding, connection } = headers;
-  if (asked.status === 304) return { whole: true, connection };
+  if (requestHead.status === 304) return { whole: true, connection };
   if (coding === undefined) assertEquals(length, String(promised.length), head.head);
-  else assert(asked.chunked && coding === "chunked" && length === undefined, head.head);
-  if (asked.method === "HEAD") return { whole: true, connection };
-  if (draw(2) === 0) asked.changing?.change();
+  else assert(requestHead.chunked && coding === "chunked" && length === undefined, head.head);
+  if (requestHead.method === "HEAD") return { whole: true, connection };
+  if (draw(2) === 0) requestHead.changing?.change();
   const { body, whole } = coding === undefined
     ? await wire.take(promised.length).then((body) => ({ body, whole: body.length === promised.length }))
     : await takeChunked(wire);
   if (!body.equals(promised.subarray(0, body.length))) assertBytes(body, promised.subarray(0, body.length));
   if (whole) assertEquals(body.length, promised.length);
-  return { whole, connection, truncated: !failed && asked.changing?.version(promised.length).truncated };
+  return {
+    whole,
+    connection,
+    truncated: !failed && requestHead.changing?.version(promised.length).truncated,
+  };
 }
 
 interface Done {
   readonly server: Running;
-  readonly asked: Ask;
+  readonly requestHead: Ask;
 }
 
 /** What came of everything, and how often. */
@@ -1047,7 +1062,7 @@ async function connection(
   const endings = ENDINGS[server.name];
   const ending = endings[draw(endings.length)];
   const gives = draw(20) === 0; // up in the middle of a request
-  const wire = await Wire.to(server.port, habit, chance).catch((error) => {
+  const wire = await Transport.to(server.port, habit, chance).catch((error) => {
     if (!files || server.cuts.length === 0) throw error;
   });
   if (!wire) return tally.count("refused");
@@ -1061,13 +1076,13 @@ async function connection(
       const final = batch === batches;
       const many = files && draw(20) === 0;
       for (let left = 1 + draw(many ? 300 : 6); left > 0; left--) {
-        const asked = drawAsk(draw, site, server, `${seed}.${count++}`, many);
-        asks.push(asked);
-        if (asked.last && server.name === "Bun.serve") left = 1;
+        const requestHead = drawAsk(draw, site, server, `${seed}.${count++}`, many);
+        asks.push(requestHead);
+        if (requestHead.last && server.name === "Bun.serve") left = 1;
       }
       tally.requests += asks.length;
       let loose = false; // it may end early
-      const texts = asks.map((asked) => asked.text);
+      const texts = asks.map((requestHead) => requestHead.text);
       // Behind the first line.
       if (final && ending === "closes") texts.push(texts.pop()!.replace("\r\n", "\r\nConnection: close\r\n"));
       if (final && ending === "babbles") {
@@ -1097,22 +1112,24 @@ async function connection(
         if (upTo < text.length) wire.leave(draw(2) === 0 ? "destroy" : "reset");
         else if (final && ending === "shuts down") wire.socket.end();
       });
-      for (const asked of asks) {
-        const { whole, connection, truncated } = await takeReply(wire, asked, chance);
+      for (const requestHead of asks) {
+        const { whole, connection, truncated } = await takeReply(wire, requestHead, chance);
         if (whole) {
           tally.count("whole");
-          tally.done.push({ server, asked });
+          tally.done.push({ server, requestHead });
           over = files && connection === "close";
-          if (files && !(over && stops)) assertEquals(connection, asked.connection, "Connection");
+          if (files && !(over && stops)) assertEquals(connection, requestHead.connection, "Connection");
           if (over) break;
           continue;
         }
         await sending;
         // What nobody answered need not have come before the end.
-        const stopped = stops && !server.asked.has(asked.id);
+        const stopped = stops && !server.requestHead.has(requestHead.id);
         assert(
           wire.left || loose || truncated || stopped,
-          `${asked.id}: ended after ${wire.total} bytes; ${JSON.stringify(server.sent.get(asked.id))}`,
+          `${requestHead.id}: ended after ${wire.total} bytes; ${
+            JSON.stringify(server.sent.get(requestHead.id))
+          }`,
         );
         return tally.count(wire.left ? "left" : truncated ? "truncated" : stopped ? "stopped" : "cut off");
       }
@@ -1148,12 +1165,12 @@ function sockets(): number {
 
 /** What the servers say they have sent is what was taken. */
 function checkSent(servers: readonly Running[], { done, counts, requests }: Tally): void {
-  for (const { server, asked } of done) {
-    if (asked.fromFile === undefined || !reports(server)) continue;
-    const sent = server.sent.get(asked.id);
-    assertEquals(sent?.status, asked.status, asked.text);
-    assertEquals(sent?.bytes, asked.fromFile, asked.text);
-    assertEquals(sent?.problem, undefined, asked.text);
+  for (const { server, requestHead } of done) {
+    if (requestHead.fromFile === undefined || !reports(server)) continue;
+    const sent = server.sent.get(requestHead.id);
+    assertEquals(sent?.status, requestHead.status, requestHead.text);
+    assertEquals(sent?.bytes, requestHead.fromFile, requestHead.text);
+    assertEquals(sent?.problem, undefined, requestHead.text);
   }
   for (const { sent } of servers) {
     for (const { way, problem = "none" } of sent.values()) {
@@ -1212,8 +1229,8 @@ async function round(seed: number, requests: number): Promise<void> {
       );
     }
     await until("all is reported", () => {
-      return tally.done.every(({ server, asked }) =>
-        asked.fromFile === undefined || !reports(server) || server.sent.has(asked.id)
+      return tally.done.every(({ server, requestHead }) =>
+        requestHead.fromFile === undefined || !reports(server) || server.sent.has(requestHead.id)
       );
     });
     checkSent(servers, tally);

@@ -442,7 +442,7 @@ function habitOf(draw: Draw): Habit {
 }
 
 /** One connection, and what came on it. */
-class Wire {
+class Transport {
   readonly socket: net.Socket;
   /** No more will come. */
   ended = false;
@@ -483,7 +483,7 @@ class Wire {
     socket.on("close", end);
   }
 
-  static async to(port: number, localPort: number | undefined, habit: Habit, draw: Draw): Promise<Wire> {
+  static async to(port: number, localPort: number | undefined, habit: Habit, draw: Draw): Promise<Transport> {
     const socket = net.connect({
       port,
       host: "127.0.0.1",
@@ -492,7 +492,7 @@ class Wire {
       allowHalfOpen: true,
       noDelay: true,
     });
-    const wire = new Wire(socket, habit, draw);
+    const wire = new Transport(socket, habit, draw);
     await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
     if (habit.leaves?.after === 0 && draw(2) === 0) wire.leave(habit.leaves.how);
     return wire;
@@ -556,7 +556,7 @@ class Wire {
 }
 
 /** The head of the next response; undefined where the connection ended in it. */
-async function takeHead(wire: Wire, { id }: Ask): Promise<Head | undefined> {
+async function takeHead(wire: Transport, { id }: Ask): Promise<Head | undefined> {
   const text = (await wire.upTo("\r\n\r\n")).toString("latin1");
   assert("HTTP/1.".startsWith(text.slice(0, 7)), `no head: ${JSON.stringify(text.slice(0, 200))}`);
   const asked = /^x-asked: (.*)\r$/im.exec(text)?.[1];
@@ -601,7 +601,7 @@ function checkHead(head: Head, asked: Ask, { threshold }: Place): readonly Uint8
 
 /** Takes the response to `asked`: whether it came to its end, and whether the connection comes to its own with it. */
 async function takeReply(
-  wire: Wire,
+  wire: Transport,
   asked: Ask,
   place: Place,
 ): Promise<{ whole: boolean; last?: boolean; sent?: boolean }> {
@@ -670,7 +670,7 @@ function drawBatch(draw: Draw, { threshold }: Place, id: (i: number) => string, 
  * Takes the end of a connection that a response has said to be over. Deno 2.9 goes on where a handler's response says
  * so: that is no error where the server sent the body itself.
  */
-async function isEnd(wire: Wire, { id }: Ask, { port }: Place): Promise<boolean> {
+async function isEnd(wire: Transport, { id }: Ask, { port }: Place): Promise<boolean> {
   await Promise.race([wire.some(0), new Promise((resolve) => setTimeout(resolve, 200))]);
   if (wire.ended && wire.waiting === 0) return true;
   const ways = JSON.parse((await ask(port, `/way?id=${id}`)).body.toString()) as BodyWay[];
@@ -701,7 +701,7 @@ async function connection(
   const batches = 1 + draw(3);
   let history = `port ${place.port}, threshold ${place.threshold}, ${JSON.stringify(habit)}`;
   let count = 0;
-  const wire = await Wire.to(place.port, localPort, habit, chance);
+  const wire = await Transport.to(place.port, localPort, habit, chance);
   let finished = false;
   try {
     await idle;

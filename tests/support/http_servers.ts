@@ -1,11 +1,11 @@
 /** The kinds of HTTP server that this runtime has, in this process and behind one type. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { answerPath } from "../../http/file_response.ts";
-import { answerDirectory } from "../../http/directory.ts";
+import { planPath } from "../../http/file_response.ts";
+import { planDirectory } from "../../http/directory.ts";
 import { serveDir, type ServeDirectoryOptions, serveFile } from "../../http/mod.ts";
 import { sendFile, serveStatic } from "../../http/node.ts";
-import { directoryRulesOf } from "../../http/options.ts";
+import { resolveDirectoryOptions } from "../../http/options.ts";
 import { parseTarget } from "../../http/root/request_target.ts";
 import { FileServer } from "../../server/server.ts";
 import { isBun } from "./harness.ts";
@@ -148,13 +148,13 @@ const fileServer: Kind = {
   name: "FileServer",
   start(subject, options = {}) {
     const errors: unknown[] = [];
-    const rules = directoryRulesOf(options);
+    const resolved = resolveDirectoryOptions(options);
     const server = new FileServer({
-      rules,
-      answer: (request) =>
+      resolved,
+      plan: (request) =>
         "file" in subject
-          ? answerPath(request, rules, subject.file)
-          : answerDirectory(request, rules, subject.root, parseTarget(request.target, rules.urlRoot)),
+          ? planPath(request, resolved, subject.file)
+          : planDirectory(request, resolved, subject.root, parseTarget(request.target, resolved.urlRoot)),
       onError: (error) => errors.push(error),
     });
     const port = server.listen({ host: "127.0.0.1", port: 0, shared: false });

@@ -4,11 +4,11 @@ import { join } from "@std/path";
 import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import * as net from "node:net";
-import type { Answer } from "../../http/file_response.ts";
-import { answerDirectory } from "../../http/directory.ts";
+import type { ResponsePlan } from "../../http/file_response.ts";
+import { planDirectory } from "../../http/directory.ts";
 import { serveDir, withSendfile } from "../../http/mod.ts";
 import { serveStatic } from "../../http/node.ts";
-import { directoryRulesOf } from "../../http/options.ts";
+import { resolveDirectoryOptions } from "../../http/options.ts";
 import { parseTarget } from "../../http/root/request_target.ts";
 import { replaceStallLimit } from "../../http/send/stall.ts";
 import { SendfileTimeoutError } from "../../errors.ts";
@@ -47,12 +47,14 @@ interface Server {
   start(root: string): Promise<Place>;
 }
 
-function fileServer(answer: (asked: Head, root: string) => Answer | Promise<Answer>): Server["start"] {
+function fileServer(
+  plan: (requestHead: Head, root: string) => ResponsePlan | Promise<ResponsePlan>,
+): Server["start"] {
   return (root) => {
     const [log, errors]: [string[], unknown[]] = [[], []];
     const server = new FileServer({
-      rules,
-      answer: (asked) => answer(asked, root),
+      resolved,
+      plan: (requestHead) => plan(requestHead, root),
       onSent: (_request, { way, problem = "complete" }) => log.push(`${way}: ${problem}`),
       onError: (error) => errors.push(error),
     });
@@ -61,13 +63,15 @@ function fileServer(answer: (asked: Head, root: string) => Answer | Promise<Answ
   };
 }
 
-const rules = directoryRulesOf({});
+const resolved = resolveDirectoryOptions({});
 
 const servers: readonly Server[] = [
   {
     name: "FileServer",
     via: "sendfile",
-    start: fileServer((asked, root) => answerDirectory(asked, rules, root, parseTarget(asked.target))),
+    start: fileServer((requestHead, root) =>
+      planDirectory(requestHead, resolved, root, parseTarget(requestHead.target))
+    ),
   },
   {
     name: "FileServer with a text of its own",
@@ -108,7 +112,7 @@ const servers: readonly Server[] = [
             return new Response("failed", { status: 500 });
           },
         },
-        withSendfile((asked) => serveDir(asked, { fsRoot: root, quiet: true }), {
+        withSendfile((requestHead) => serveDir(requestHead, { fsRoot: root, quiet: true }), {
           onBody: ({ via }) => void log.push(via),
         }),
       );

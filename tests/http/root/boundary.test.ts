@@ -6,7 +6,7 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { linux } from "../../../ffi/linux.ts";
 import { loadLibc, replaceLibc } from "../../../ffi/load.ts";
-import { refusal } from "../../../http/root/open_file.ts";
+import { failure } from "../../../http/root/open_file.ts";
 import { openInside, parseTarget } from "../../../http/root/request_target.ts";
 import { folder, openBelow } from "../../support/data.ts";
 import { isBun, test } from "../../support/harness.ts";
@@ -45,7 +45,7 @@ async function withSite(body: (site: Site) => Promise<void> | void): Promise<voi
 /** What comes of an open, its file read and closed. */
 function read(root: string, ...names: string[]): string | number {
   const found = openInside(root, names, false);
-  if (found.kind === "refusal") return found.status;
+  if (found.kind === "failure") return found.status;
   if (found.kind === "directory") return "directory";
   try {
     return fs.readFileSync(found.fd, "utf8");
@@ -208,7 +208,7 @@ test("names that could climb are refused before anything is opened", () => {
   for (const name of names) assertEquals(read("/", name, "etc", "passwd"), 404, JSON.stringify(name));
   assertEquals(read("/", "etc", "..", "etc", "passwd"), 404);
   for (const name of ["..", ".", ""]) {
-    assertEquals(openInside("/", [name, "etc", "passwd"], true).kind, "refusal", `${name}, dotfiles shown`);
+    assertEquals(openInside("/", [name, "etc", "passwd"], true).kind, "failure", `${name}, dotfiles shown`);
   }
   assert(String(read("/", "etc", "passwd")).includes("root"));
 });
@@ -228,7 +228,7 @@ test("dotfiles are refused, also as directories, but for .well-known", () =>
   }));
 
 test("what the system says of an open is told without what it would tell of the server", () => {
-  const refused = (code: string) => refusal(Object.assign(new Error("/secret/path"), { code }));
+  const refused = (code: string) => failure(Object.assign(new Error("/secret/path"), { code }));
   for (const code of ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENXIO"]) {
     assertEquals(refused(code).status, 404, code);
   }

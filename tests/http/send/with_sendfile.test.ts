@@ -196,7 +196,7 @@ async function only(port: number, text: string, bodiless = false): Promise<Reply
 }
 
 /** Any socket, and all that comes on it. */
-class Wire {
+class Transport {
   readonly socket: Duplex;
   readonly chunks: Buffer[] = [];
   length = 0;
@@ -211,10 +211,10 @@ class Wire {
     for (const event of ["end", "close", "error"]) socket.on(event, () => this.ended = true);
   }
 
-  static async to(options: net.NetConnectOpts): Promise<Wire> {
+  static async to(options: net.NetConnectOpts): Promise<Transport> {
     const socket = net.connect(options);
     await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
-    return new Wire(socket);
+    return new Transport(socket);
   }
 
   send(text: string): void {
@@ -391,7 +391,7 @@ test(
         fs.writeFileSync(two.path("large.bin"), OTHER);
         const localPort = await freePort();
         const from = (port: number) =>
-          Wire.to({ host: "127.0.0.1", port, localAddress: "127.0.0.1", localPort });
+          Transport.to({ host: "127.0.0.1", port, localAddress: "127.0.0.1", localPort });
         const first = await from(one.port);
         const second = await from(two.port);
         // A server has accepted once it has answered.
@@ -423,7 +423,7 @@ test(
         fs.writeFileSync(two.path("huge.bin"), Buffer.concat(Array(8).fill(OTHER)));
         const localPort = await freePort();
         const from = (port: number) =>
-          Wire.to({ host: "127.0.0.1", port, localAddress: "127.0.0.1", localPort });
+          Transport.to({ host: "127.0.0.1", port, localAddress: "127.0.0.1", localPort });
         const first = await from(one.port);
         first.send(request("/huge.bin"));
         await until(() => first.length > 0 || undefined, "the first bytes");
@@ -455,7 +455,7 @@ for (
 ) {
   test(`a server on ${hostname} finds the connection from ${from}`, () =>
     serving(async (place) => {
-      const wire = await Wire.to({ host: from, port: place.port });
+      const wire = await Transport.to({ host: from, port: place.port });
       wire.send(request("/large.bin"));
       assertSame((await wire.all())[1], LARGE, "the file");
       wire.close();
@@ -731,7 +731,7 @@ test("a request whose own body is not read is answered with the whole file", () 
 
 test("a request that waits to be told to continue is answered with the file", () =>
   serving(async (place) => {
-    const wire = await Wire.to({ port: place.port, host: "127.0.0.1" });
+    const wire = await Transport.to({ port: place.port, host: "127.0.0.1" });
     wire.send(request("/large.bin", { fields: "Content-Length: 4\r\nExpect: 100-continue\r\n" }));
     const CONTINUE = "HTTP/1.1 100 Continue\r\n\r\n";
     const final = () => {
@@ -1150,7 +1150,7 @@ for (const target of ["/large.bin", "http://test/large.bin"]) {
         await new Promise<void>((resolve, reject) =>
           socket.once("secureConnect", resolve).once("error", reject)
         );
-        const wire = new Wire(socket);
+        const wire = new Transport(socket);
         wire.send(request(target, { fields }));
         const bodyOf = (whole: Buffer) => whole.subarray(whole.indexOf("\r\n\r\n") + 4);
         await until(
@@ -1170,7 +1170,7 @@ for (const target of ["/large.bin", "http://test/large.bin"]) {
 
 test("a unix socket is the server's", () =>
   serving(async (place) => {
-    const wire = await Wire.to({ path: place.path("socket") });
+    const wire = await Transport.to({ path: place.path("socket") });
     wire.send(request("/large.bin", { fields: "Connection: close\r\n" }));
     assertSame((await wire.all())[1], LARGE, "the file");
     wire.close();
@@ -1182,7 +1182,7 @@ test("a unix socket is the server's", () =>
 
 test("serveDir serves on a unix socket", () =>
   serving(async (place) => {
-    const wire = await Wire.to({ path: place.path("socket") });
+    const wire = await Transport.to({ path: place.path("socket") });
     wire.send(request("/large.bin", { fields: "Connection: close\r\n" }));
     assertSame((await wire.all())[1], LARGE, "the file");
     wire.close();
@@ -1584,7 +1584,7 @@ test("an infinite threshold leaves all to the server", () =>
 for (const path of ["/middle.bin", "/large.bin"]) {
   test(`an onBody that throws corrupts nothing (${path})`, () =>
     serving(async (place) => {
-      const wire = await Wire.to({ port: place.port, host: "127.0.0.1" });
+      const wire = await Transport.to({ port: place.port, host: "127.0.0.1" });
       wire.send(request(path, { fields: "Connection: close\r\n" }));
       const [head, body] = await wire.all();
       const content = fs.readFileSync(place.path(path.slice(1)));
