@@ -282,8 +282,10 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "a poller's error does not say what was sent",
     file: "transfer/native.ts",
-    search: "throw this.#transfer.asFailure(error);",
-    replace: "throw error;",
+    search:
+      "stop);\n    } catch (error) {\n      throw this.#transfer.asFailure(error);\n    } finally {\n      this.#transfer.stopClock();\n    }\n  }\n\n  async #readable",
+    replace:
+      "stop);\n    } catch (error) {\n      throw error;\n    } finally {\n      this.#transfer.stopClock();\n    }\n  }\n\n  async #readable",
     why: "Who resumes a download would send all of it again.",
     tests: selection("inject.test.ts", "descriptor: a transfer"),
   },
@@ -297,9 +299,9 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "a read that a signal has interrupted ends a copy",
-    file: "fallback/copy.ts",
-    search: 'if ((error as { code?: string }).code !== "EINTR") throw',
-    replace: "throw",
+    file: "ffi/libc.ts",
+    search: 'if (this.errorName(failed) !== "EINTR") return failed;',
+    replace: "return failed;",
     why: "On a network file system a signal would cut a download off.",
     tests: selection("inject.test.ts", "descriptor: a transfer"),
   },
