@@ -73,7 +73,7 @@ function checkTransfer(rule: Rule, report: SocketReport): void {
 
 /** A kind of socket, and how many rules it does not meet. */
 const sockets: readonly [kind: string, native: boolean, unmet: number][] = isBun
-  ? [["Bun.listen", true, 0], ["Bun.listen unix", true, 2], ["Bun.listen TLS", false, 0], [
+  ? [["Bun.listen", true, 0], ["Bun.listen unix", true, 0], ["Bun.listen TLS", false, 0], [
     "node:net accepted",
     true,
     0,
@@ -89,7 +89,9 @@ for (const [kind, native, unmet] of sockets) {
     const reports = await run<SocketReport>("child_sockets.ts", kind);
     const ours = RULES.filter(({ copy }) => native || copy);
     for (const rule of [...ours, ...RUNTIME_RULES]) checkTransfer(rule, reports.get(nameOf(rule))!);
-    const missed = ours.map((rule) => reports.get(nameOf(rule))!).filter(({ hits }) => hits === 0);
+    // How often a transfer waits is up to the system.
+    const sure = ours.filter(({ call, from }) => !call.startsWith("epoll_") || from <= 2);
+    const missed = sure.map((rule) => reports.get(nameOf(rule))!).filter(({ hits }) => hits === 0);
     assert(missed.length <= unmet, JSON.stringify(missed));
   }, { skip });
 }
