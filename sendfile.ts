@@ -1,19 +1,15 @@
-import { endInTurn } from "./transfer/budget.ts";
 import { SendfileNotAvailableError } from "./errors.ts";
+import { copy } from "./fallback/copy.ts";
 import type { Libc } from "./ffi/libc.ts";
 import { libc as loadLibc } from "./ffi/load.ts";
-import {
-  byCopy,
-  type NativeRoute,
-  NativeTransfer,
-  type Outcome,
-  withoutSendfile,
-} from "./transfer/native.ts";
+import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./files/source.ts";
+import type { SocketAdapter } from "./sockets/adapter.ts";
+import { adapterOf, type SendfileSocket } from "./sockets/mod.ts";
+import { endInTurn } from "./transfer/budget.ts";
+import { type NativeRoute, NativeTransfer, type Outcome, withoutSendfile } from "./transfer/native.ts";
 import { checkOptions, type SendfileOptions } from "./transfer/options.ts";
 import { beginWithin, inOrder, isBusy } from "./transfer/queue.ts";
-import { checkFile, openSource, type SeenFile, type SendfileFile, type Source } from "./files/source.ts";
-import { adapterOf, type SendfileSocket } from "./sockets/mod.ts";
-import type { SocketAdapter } from "./sockets/adapter.ts";
+import { count, counters } from "./transfer/stats.ts";
 import { type Observer, Transfer } from "./transfer/transfer.ts";
 
 /**
@@ -102,7 +98,7 @@ function beginParts(
   return typeof sent === "number" ? next(sent) : sent.then(next);
 }
 
-/** Decides the way and goes it; a transfer that need not wait has come to its end on return. */
+/** Picks sendfile(2) or the copy, and starts it; a transfer that need not wait has come to its end on return. */
 function begin(
   target: SocketAdapter,
   file: SendfileFile | SeenFile,
@@ -110,22 +106,45 @@ function begin(
   observer: Observer | undefined,
   calledAt: number | undefined,
 ): number | Promise<number> {
-  const way = choose(target, file, options.zeroCopy);
-  const transfer = openTransfer(target, way, options, observer, calledAt);
-  if ("reason" in way) return settle(transfer, byCopy(transfer, way.reason));
-  const sending = new NativeTransfer(transfer, way);
+  const route = choose(target, file, options.zeroCopy);
+  const transfer = openTransfer(target, route, options, observer, calledAt);
+  if ("reason" in route) return settle(transfer, byCopy(transfer, route.reason));
+  const native = new NativeTransfer(transfer, route);
   let outcome: Outcome;
   try {
-    outcome = sending.step();
+    outcome = native.step();
   } catch (error) {
-    sending.end();
+    native.end();
     transfer.fail(error);
     throw error;
   }
-  if (outcome !== "done") return settle(transfer, sending.go(outcome));
-  sending.end();
+  if (outcome !== "done") return settle(transfer, finish(transfer, native, outcome));
+  native.end();
   transfer.close();
   return transfer.sent;
+}
+
+/** Goes on after the first step: by sendfile(2), and where that stops in the middle, by copying from there. */
+async function finish(transfer: Transfer, native: NativeTransfer, outcome: Outcome): Promise<void> {
+  try {
+    const reason = await native.go(outcome);
+    if (reason !== undefined) await byCopy(transfer, reason);
+    native.checkLength();
+  } finally {
+    native.end();
+  }
+}
+
+/** Sends the rest by read and write, or says that it was not wanted. */
+async function byCopy(transfer: Transfer, reason: string): Promise<void> {
+  const { fallback = true } = transfer.options;
+  transfer.attempt(() => transfer.source.size()); // throws where it is not a regular file
+  if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
+  counters.copy.transfers++;
+  count(reason);
+  transfer.attempt(() => transfer.source.keep());
+  transfer.announce({ via: "copy", reason });
+  await copy(transfer);
 }
 
 async function settle(transfer: Transfer, work: Promise<void>): Promise<number> {
@@ -166,15 +185,15 @@ export function sendfileSync(
   if (target.pending?.()) {
     throw new SendfileNotAvailableError("its runtime still holds bytes that come before");
   }
-  const way = choose(target, file, true);
-  const transfer = openTransfer(target, way, options);
+  const route = choose(target, file, true);
+  const transfer = openTransfer(target, route, options);
   try {
-    if ("reason" in way) throw new SendfileNotAvailableError(way.reason);
-    const sending = new NativeTransfer(transfer, way);
+    if ("reason" in route) throw new SendfileNotAvailableError(route.reason);
+    const native = new NativeTransfer(transfer, route);
     try {
-      sending.block();
+      native.block();
     } finally {
-      sending.end();
+      native.end();
     }
   } catch (error) {
     transfer.fail(error);
@@ -217,16 +236,16 @@ function hasDescriptor(source: Source): source is NativeRoute["source"] {
 
 function openTransfer(
   target: SocketAdapter,
-  way: ReturnType<typeof choose>,
+  route: ReturnType<typeof choose>,
   options: SendfileOptions,
   observer?: Observer,
   calledAt?: number,
 ): Transfer {
   try {
-    return new Transfer(target, way.source, options, observer, calledAt);
+    return new Transfer(target, route.source, options, observer, calledAt);
   } catch (error) {
-    way.source.close();
-    if ("socket" in way && way.socket.owned) way.libc.close(way.socket.fd);
+    route.source.close();
+    if ("socket" in route && route.socket.owned) route.libc.close(route.socket.fd);
     throw error;
   }
 }

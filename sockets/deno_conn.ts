@@ -81,8 +81,7 @@ export class DenoConn implements SocketAdapter, Descriptor {
       this.#conn.setNoDelay!(on);
       return true;
     } catch (error) {
-      if ((error as Error).name === "BadResource") return false;
-      throw error;
+      return (error as Error).name !== "BadResource"; // Busy: a read and a write are under way
     }
   }
 

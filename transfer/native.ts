@@ -1,11 +1,10 @@
 import { isTurnDue, spend, turn } from "./budget.ts";
 import { SendfileError, SendfileNotAvailableError, TRUNCATED } from "../errors.ts";
-import { copy } from "../fallback/copy.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { isExhausted } from "../sockets/exhausted.ts";
 import { type Range, ReadAhead } from "../files/read_ahead.ts";
 import type { Source } from "../files/source.ts";
-import { count, counters } from "./stats.ts";
+import { counters } from "./stats.ts";
 import { untilWritable } from "../sockets/wait_writable.ts";
 import type { Descriptor } from "../sockets/adapter.ts";
 import { limitOf, timedOut, type Transfer } from "./transfer.ts";
@@ -57,7 +56,7 @@ export type Outcome = "done" | "again" | "wait" | "disk" | { copy: string };
 /** One transfer by sendfile(2). `end` must be called once, whatever happened. */
 export class NativeTransfer {
   readonly #transfer: Transfer;
-  readonly #way: NativeRoute;
+  readonly #route: NativeRoute;
   /** The socket: at first the runtime's descriptor, from the first await on a duplicate of ours. */
   #out: number;
   #ours: boolean;
@@ -72,12 +71,12 @@ export class NativeTransfer {
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
   #held = false;
 
-  constructor(transfer: Transfer, way: NativeRoute) {
+  constructor(transfer: Transfer, route: NativeRoute) {
     this.#transfer = transfer;
-    this.#way = way;
-    this.#out = way.socket.fd;
-    this.#ours = way.socket.owned;
-    const { libc, source } = way;
+    this.#route = route;
+    this.#out = route.socket.fd;
+    this.#ours = route.socket.owned;
+    const { libc, source } = route;
     if (libc.tellsCached && transfer.isSized) {
       this.#readAhead = new ReadAhead(
         libc,
@@ -88,7 +87,7 @@ export class NativeTransfer {
   }
 
   #begin(): void {
-    const { libc } = this.#way;
+    const { libc } = this.#route;
     const { header, trailer, remaining, callsBack, options } = this.#transfer;
     this.#begun = true;
     if (callsBack) this.#short = this.#own();
@@ -116,7 +115,7 @@ export class NativeTransfer {
   }
 
   #bytes(part: "header" | "trailer", more: boolean): Outcome {
-    const { libc } = this.#way;
+    const { libc } = this.#route;
     const transfer = this.#transfer;
     while (transfer[part].length > 0) {
       const sent = libc.send(this.#out, transfer[part], more);
@@ -129,7 +128,7 @@ export class NativeTransfer {
 
   /** One call. "done": its piece has gone and more may follow at once, or the file has ended. */
   #file(): Outcome {
-    const { libc, source } = this.#way;
+    const { libc, source } = this.#route;
     const transfer = this.#transfer;
     if (transfer.ahead > 0) return "again";
     if (!this.#announced && transfer.isSized) this.#announce();
@@ -157,7 +156,7 @@ export class NativeTransfer {
   #next(): Range {
     const { sent, piece, position, remaining } = this.#transfer;
     const count = Math.min(sent === 0 ? FIRST : PIECE, piece, remaining);
-    return { fd: this.#way.source.descriptor, position, count, remaining };
+    return { fd: this.#route.source.descriptor, position, count, remaining };
   }
 
   #announce(): void {
@@ -167,7 +166,7 @@ export class NativeTransfer {
   }
 
   #refused(result: number, syscall: "send" | "sendfile"): Outcome {
-    const { libc } = this.#way;
+    const { libc } = this.#route;
     const code = libc.errorName(result);
     if (code === "EAGAIN") return "wait";
     if (code === "EINTR" || code === "EBUSY") return "again";
@@ -178,44 +177,44 @@ export class NativeTransfer {
     throw this.#transfer.failure(code, -result, syscall);
   }
 
-  /** Goes on after a step that did not come to the end. */
-  async go(outcome: Outcome): Promise<void> {
-    const { socket } = this.#way;
+  /**
+   * Goes on after a step that did not come to the end. Resolves to the reason why sendfile(2) cannot send the rest;
+   * undefined: all has been sent.
+   */
+  async go(first: Outcome): Promise<string | undefined> {
+    if (typeof first === "object") return first.copy;
+    const { socket } = this.#route;
     const transfer = this.#transfer;
-    try {
-      this.#flow();
-      this.#hasWaited = true;
-      this.#short = this.#own();
-      if (this.#short !== undefined) return await byCopy(transfer, this.#short);
-      this.#observe();
-      transfer.watch(() => socket.alive(this.#out));
-      const { stop } = transfer;
-      while (outcome !== "done") {
-        if (typeof outcome === "object") {
-          await byCopy(transfer, outcome.copy);
-          break;
-        }
-        if (outcome === "wait") await this.#writable(stop);
-        else if (outcome === "disk") await this.#readable(stop);
-        else if (transfer.ahead > 0) await transfer.pause();
-        // Many may have become writable at once: some go on now, the others behind a turn.
-        if (isTurnDue()) await turn();
-        stop.throwIfAborted();
-        if (!this.#isSocket()) throw transfer.failure("ENOTCONN", 0, "sendfile");
-        outcome = this.step();
-      }
-      this.#checkLength();
-    } finally {
-      this.end();
+    this.#flow();
+    this.#hasWaited = true;
+    this.#short = this.#own();
+    if (this.#short !== undefined) return this.#short;
+    this.#observe();
+    transfer.watch(() => socket.alive(this.#out));
+    const { stop } = transfer;
+    let outcome = first;
+    while (outcome !== "done") {
+      if (outcome === "wait") await this.#writable(stop);
+      else if (outcome === "disk") await this.#readable(stop);
+      else if (transfer.ahead > 0) await transfer.pause();
+      // Many may have become writable at once: some go on now, the others behind a turn.
+      if (isTurnDue()) await turn();
+      stop.throwIfAborted();
+      if (!this.#isSocket()) throw transfer.failure("ENOTCONN", 0, "sendfile");
+      const next = this.step();
+      if (typeof next === "object") return next.copy;
+      outcome = next;
     }
+    return undefined;
   }
 
   /**
    * The socket's queue holds the file's pages themselves. Where the file is cut, what they held behind its end may be
-   * zeros by now (up to 2 MiB of them on ext4, measured), and nothing but a reset keeps them from the peer.
+   * zeros by now (up to 2 MiB of them on ext4, measured), and nothing but a reset keeps them from the peer. To be called
+   * once all has been sent.
    */
-  #checkLength(): void {
-    const { libc, source } = this.#way;
+  checkLength(): void {
+    const { libc, source } = this.#route;
     const { position, sent } = this.#transfer;
     if (sent === 0 || !this.#transfer.attempt(() => source.isShorterThan(position))) return;
     libc.reset(this.#out);
@@ -228,7 +227,7 @@ export class NativeTransfer {
    * The reason to copy, where there is no descriptor left for the socket: the runtime's own write needs none.
    */
   #own(): string | undefined {
-    const { libc, source } = this.#way;
+    const { libc, source } = this.#route;
     this.#transfer.attempt(() => source.keep());
     if (this.#ours || this.#transfer.holdsSocket) return undefined;
     const dup = libc.dup(this.#out);
@@ -244,18 +243,18 @@ export class NativeTransfer {
 
   /** Whether the descriptor is still the socket's. After a wait the number of one that is held may be another's. */
   #isSocket(): boolean {
-    return this.#ours || !this.#hasWaited || this.#way.socket.alive(this.#out);
+    return this.#ours || !this.#hasWaited || this.#route.socket.alive(this.#out);
   }
 
   #observe(): void {
-    this.#transfer.acknowledged = () => this.#way.libc.tcp(this.#out)?.acked;
+    this.#transfer.acknowledged = () => this.#route.libc.tcp(this.#out)?.acked;
   }
 
   async #writable(stop: AbortSignal): Promise<void> {
     counters.waits++;
     this.#transfer.startClock();
     try {
-      await untilWritable(this.#way.libc, this.#out, stop);
+      await untilWritable(this.#route.libc, this.#out, stop);
     } catch (error) {
       throw this.#transfer.asFailure(error);
     } finally {
@@ -278,20 +277,20 @@ export class NativeTransfer {
   /** Takes the cork off what does not go in one step: 100 MiB under it take half as long again (measured). */
   #flow(): void {
     if (!this.#corked || this.#transfer.trailer.length > 0) return;
-    this.#way.libc.cork(this.#out, false);
+    this.#route.libc.cork(this.#out, false);
     this.#corked = false;
   }
 
   /** Goes to the end without ever leaving this thread. */
   block(): void {
-    const { libc } = this.#way;
+    const { libc } = this.#route;
     const transfer = this.#transfer;
     const timeout = limitOf(transfer.options.timeout);
     this.#readAhead = undefined;
     this.#observe();
     for (;;) {
       const outcome = this.step();
-      if (outcome === "done") return this.#checkLength();
+      if (outcome === "done") return this.checkLength();
       this.#flow();
       if (typeof outcome === "object") throw new SendfileNotAvailableError(outcome.copy, transfer.sent);
       // poll(2) takes whole milliseconds, and below 0 for no limit.
@@ -304,20 +303,8 @@ export class NativeTransfer {
 
   /** Lets held bytes go, and closes what is ours. */
   end(): void {
-    const { libc } = this.#way;
+    const { libc } = this.#route;
     if ((this.#corked || this.#held) && this.#isSocket()) libc.cork(this.#out, false);
     if (this.#ours) libc.close(this.#out);
   }
-}
-
-/** Sends the rest by read and write, or says that it was not wanted. */
-export async function byCopy(transfer: Transfer, reason: string): Promise<void> {
-  const { fallback = true } = transfer.options;
-  transfer.attempt(() => transfer.source.size()); // throws where it is not a regular file
-  if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
-  counters.copy.transfers++;
-  count(reason);
-  transfer.attempt(() => transfer.source.keep());
-  transfer.announce({ via: "copy", reason });
-  await copy(transfer);
 }

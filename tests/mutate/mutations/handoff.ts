@@ -78,7 +78,7 @@ export const HANDOFF: readonly Mutation[] = [
   {
     name: "the client's acknowledgement is not waited for",
     file: "http/send/handoff.ts",
-    search: "await this.#acknowledged(out);",
+    search: "await this.#acknowledged(out, file);",
     replace: "",
     why: "The end of a file would be lost where the client has pipelined more.",
     tests: selection("http/send/with_sendfile.test.ts", "nothing is lost"),

@@ -14,8 +14,8 @@ export const SOCKETS: readonly Mutation[] = [
   {
     name: "a Deno.Conn that is closed is taken for open",
     file: "sockets/deno_conn.ts",
-    search: 'if ((error as Error).name === "BadResource") return false;',
-    replace: "if (error) return true;",
+    search: 'return (error as Error).name !== "BadResource";',
+    replace: "return error !== undefined;",
     why: "A client that comes again from the same port may have a closed connection's number and addresses.",
     tests: selection("files/identity.test.ts", "Deno.Conn that was closed"),
     only: DENO_CONN,

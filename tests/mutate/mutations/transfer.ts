@@ -72,8 +72,8 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the piece of one call is 1 GiB",
     file: "transfer/native.ts",
-    search: "const most = transfer.sent === 0 ? FIRST : PIECE;",
-    replace: "const most = 1024 * 1024 * 1024;",
+    search: "Math.min(sent === 0 ? FIRST : PIECE, piece, remaining)",
+    replace: "Math.min(1024 * 1024 * 1024, piece, remaining)",
     why: "One peer that reads as fast as we send would hold the thread for as long as its file lasts.",
     tests: selection("transfer/transfer.test.ts", "no call asks for more"),
   },
@@ -112,7 +112,7 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "a held socket is not looked at again behind a wait",
     file: "transfer/native.ts",
-    search: "return this.#ours || !this.#hasWaited || this.#way.socket.alive(this.#out);",
+    search: "return this.#ours || !this.#hasWaited || this.#route.socket.alive(this.#out);",
     replace: "return true;",
     why: "Bytes would go to whoever has the closed socket's number.",
     tests: selection("sockets/held_socket.test.ts", "unannounced"),
@@ -136,7 +136,7 @@ export const TRANSFER: readonly Mutation[] = [
   },
   {
     name: "fallback: false is not heeded",
-    file: "transfer/native.ts",
+    file: "sendfile.ts",
     search: "if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);",
     replace: "",
     why: "Who wants no copy would get one.",
@@ -153,15 +153,15 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the source is not made ours before a wait",
     file: "transfer/native.ts",
-    search: "const { libc, source } = this.#way;\n    source.keep();",
-    replace: "const { libc } = this.#way;",
+    search: "this.#transfer.attempt(() => source.keep());",
+    replace: "void source;",
     why: "Bytes of whichever file has the closed number would go.",
     tests: selection("files/source.test.ts", "owner closes in the middle"),
   },
   {
     name: "the copy does not make the source ours",
-    file: "transfer/native.ts",
-    search: "transfer.source.keep();",
+    file: "sendfile.ts",
+    search: "transfer.attempt(() => transfer.source.keep());",
     replace: "",
     why: "Bytes of whichever file has the closed number would go.",
     tests: selection("files/source.test.ts", "owner closes in the middle"),
