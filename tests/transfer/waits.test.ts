@@ -123,7 +123,7 @@ test("a transfer of another copy of the module waits for this one's", async () =
     for (const name of fs.readdirSync(root)) {
       if (name.endsWith(".ts")) fs.copyFileSync(join(root, name), join(copy, name));
     }
-    for (const name of ["fallback", "ffi", "target"]) {
+    for (const name of ["fallback", "ffi", "files", "report", "sockets", "transfer"]) {
       fs.cpSync(join(root, name), join(copy, name), { recursive: true });
     }
     fs.symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
