@@ -1,4 +1,5 @@
 import type { Libc } from "../ffi/libc.ts";
+import { RecentMap } from "../recent_map.ts";
 
 /** An open file. */
 export interface InMemoryFile {
@@ -18,10 +19,7 @@ interface Found {
  * By inode, what was found in memory last: a file that is sent again and again is not asked about each time. Where two
  * file systems use one number, somebody waits for the disk at worst.
  */
-const recent = new Map<bigint, Found>();
-
-/** How many files are remembered. */
-const RECENT = 1000;
+const recent = new RecentMap<bigint, Found>(1000);
 
 /** Milliseconds for which what was found in memory is taken to be there still. */
 export const FRESH = 1000;
@@ -36,8 +34,8 @@ const PAGE = 4096;
 const APART = 512 * 1024;
 
 /**
- * Whether a range of a file can be read without a wait for the disk, so far as is known and the system tells. To ask takes 1 to 3 µs,
- * to send 4 MiB by sendfile(2) a hundred times that (measured).
+ * Whether a range of a file can be read without a wait for the disk, so far as is known and the system tells. To ask
+ * takes 1 to 3 µs, to send 4 MiB by sendfile(2) a hundred times that (measured).
  */
 export function isInMemory(
   libc: Libc | undefined,
@@ -61,7 +59,6 @@ export function rememberInMemory(
   now: number = performance.now(),
 ): void {
   if (ino === undefined) return;
-  if (recent.size >= RECENT) recent.clear();
   recent.set(ino, { position, end, at: now });
 }
 

@@ -3,7 +3,7 @@ import mime from "mime-types";
 import { extname } from "node:path";
 import { readAt } from "../files/read_file.ts";
 import type { OpenFile } from "./root/open_file.ts";
-import { RecentMap } from "./recent_map.ts";
+import { RecentMap } from "../recent_map.ts";
 
 /** What a file holds, as its name says. */
 export interface Content {

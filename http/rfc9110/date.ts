@@ -1,4 +1,4 @@
-import { RecentMap } from "../recent_map.ts";
+import { RecentMap } from "../../recent_map.ts";
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 

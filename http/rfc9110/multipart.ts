@@ -1,5 +1,20 @@
-import type { FileBody } from "../root/open_file.ts";
 import type { Range } from "./range.ts";
+
+/** Bytes of a body: a range of the file, and what goes before it. */
+export interface Part {
+  readonly offset: number;
+  readonly count: number;
+  readonly header: string;
+}
+
+/** What several parts of a file are sent as. */
+export interface Parts {
+  readonly parts: readonly Part[];
+  /** What follows the last part. */
+  readonly trailer: string;
+  /** Bytes in all. */
+  readonly length: number;
+}
 
 /**
  * Several ranges of a file of `size` bytes as a multipart/byteranges body. The boundary is not to be found in any
@@ -11,7 +26,7 @@ export function multipart(
   ranges: readonly Range[],
   type: string,
   size: number,
-): Omit<FileBody, "file"> & { readonly boundary: string } {
+): Parts & { readonly boundary: string } {
   const boundary = crypto.randomUUID();
   const trailer = `\r\n--${boundary}--\r\n`;
   let length = trailer.length;

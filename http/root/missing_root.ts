@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import * as fs from "node:fs";
-import { RecentMap } from "../recent_map.ts";
+import { RecentMap } from "../../recent_map.ts";
 
 /** Roots that were looked at. An application may make them of its users' names. */
 const seen = new RecentMap<string, true>(1000);

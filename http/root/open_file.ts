@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import { libc } from "../../ffi/load.ts";
+import type { Parts } from "../rfc9110/multipart.ts";
 
 /** A regular file, open for reading. Who gets it closes it. */
 export interface OpenFile {
@@ -20,21 +21,9 @@ export interface OpenFile {
   readonly changed: number;
 }
 
-/** Bytes of a body: a range of the file, and what goes before it. */
-export interface Part {
-  readonly offset: number;
-  readonly count: number;
-  readonly header: string;
-}
-
 /** A body that comes from a file. Who gets it closes `file`. */
-export interface FileBody {
+export interface FileBody extends Parts {
   readonly file: OpenFile;
-  readonly parts: readonly Part[];
-  /** What follows the last part. */
-  readonly trailer: string;
-  /** Bytes in all. */
-  readonly length: number;
 }
 
 export function isFileBody(body: unknown): body is FileBody {

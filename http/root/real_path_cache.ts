@@ -1,6 +1,6 @@
 import { isSameFile } from "../../ffi/file_id.ts";
 import type { OpenFile } from "./open_file.ts";
-import { RecentMap } from "../recent_map.ts";
+import { RecentMap } from "../../recent_map.ts";
 
 /** Milliseconds for which a file that was seen below a root counts as being there. */
 const FRESH = 1000;

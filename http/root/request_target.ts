@@ -4,7 +4,7 @@ import process from "node:process";
 import { libc } from "../../ffi/load.ts";
 import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
 import { BAD_REQUEST, failure, type HttpFailure, NOT_FOUND, type OpenFile, openFile } from "./open_file.ts";
-import { RecentMap } from "../recent_map.ts";
+import { RecentMap } from "../../recent_map.ts";
 import { lastSeen, saw } from "./real_path_cache.ts";
 
 /** A request target, taken apart. */

@@ -5,7 +5,7 @@ import { isBun, isDeno } from "../../runtime.ts";
 import { whyNotSendfile } from "../../sendfile.ts";
 import { count, counters } from "../../transfer/stats.ts";
 import { whyBunCopies } from "./bun_way.ts";
-import { RecentMap } from "../recent_map.ts";
+import { RecentMap } from "../../recent_map.ts";
 import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./fetch_response.ts";
 import { isTls, remoteAddrOf } from "./server_info.ts";
 import type { WebRequest, WebResponse } from "../../types.ts";

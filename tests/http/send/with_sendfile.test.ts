@@ -1680,7 +1680,7 @@ function deno(subcommand: "run" | "serve", flags: string[], path: string): strin
     subcommand,
     "--no-check",
     "--config",
-    join(path, "../../../deno.json"),
+    join(path, "../deno.json"),
     ...flags,
     path,
   ];

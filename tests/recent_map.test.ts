@@ -4,9 +4,9 @@ import { fromFileUrl, join } from "@std/path";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import process from "node:process";
-import { RecentMap } from "../../http/recent_map.ts";
-import { folder } from "../support/data.ts";
-import { isBun, test } from "../support/harness.ts";
+import { RecentMap } from "../recent_map.ts";
+import { folder } from "./support/data.ts";
+import { isBun, test } from "./support/harness.ts";
 
 test("RecentMap remembers what was set last, and at most twice as much as it must", () => {
   const map = new RecentMap<number, string>(100);
@@ -36,7 +36,7 @@ test("serving from ever new roots does not let memory grow", () => {
     fs.mkdirSync(join(base, "real"));
     fs.writeFileSync(join(base, "real", "file.txt"), "content");
     for (let i = 0; i < count; i++) fs.symlinkSync("real", join(base, `root ${i}`));
-    const script = fromFileUrl(new URL("../children/roots.ts", import.meta.url));
+    const script = fromFileUrl(new URL("./children/roots.ts", import.meta.url));
     const flags = ["run", "-A", "--no-check", "--node-modules-dir=none", "--v8-flags=--expose-gc"];
     const args = [...isBun ? [] : flags, script, base, String(count)];
     const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
