@@ -117,8 +117,9 @@ function nativeBody(
     showInline(headers);
     return bun.file(file.real).slice(offset, status === 200 ? BEYOND : offset + count);
   }
-  // Deno's goes on to the end of the file.
-  if (!isDeno || offset + count !== file.size) return undefined;
+  // Deno's goes on to the end of the file. HTTP/1.1 cuts it at the Content-Length; HTTP/2, where no request has a Host
+  // of its own, fails at the client over each byte that the file has grown by.
+  if (!isDeno || offset + count !== file.size || !field("host")) return undefined;
   const native = openNative(file, offset);
   if (native) fs.closeSync(file.fd);
   return native;
