@@ -114,6 +114,10 @@ export class Connection implements LimitedConnection {
 
   /** To be called once a second: ends what is waited for too long. */
   look(): void {
+    if (PATIENCE[this.#waitsFor] === Infinity) {
+      this.#seconds = 0;
+      return;
+    }
     const waitsFor = this.#waitsFor === "request" && this.#reader.waiting > 0 ? "rest" : this.#waitsFor;
     // A listing of some megabytes, too, is for a client that takes it slowly.
     const acked = waitsFor === "room" ? acknowledgedBy(adapterOf(this.#transport.socket)) : undefined;

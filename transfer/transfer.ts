@@ -7,6 +7,7 @@ import {
 import type { SendfileOptions, SendfileStart, Via } from "./options.ts";
 import { aheadOf, LONGEST_TIMER, pieceOf, sleepWhile } from "./rate_limit.ts";
 import type { Source } from "../files/source.ts";
+import { eachSecond } from "./each_second.ts";
 import { counters } from "./stats.ts";
 import { acknowledgedBy } from "../sockets/acknowledged.ts";
 import type { SocketAdapter } from "../sockets/adapter.ts";
@@ -21,8 +22,8 @@ export function limitOf(timeout: number | undefined): number | undefined {
 /** Bytes asked for at a time of a file that has 0 by its size. */
 const UNSIZED = 64 * 1024;
 
-/** Milliseconds between two looks at whether the runtime still has the socket open. */
-const WATCH = 1000;
+/** Seconds between two looks at a socket that is held for the transfer: three system calls each. */
+const SELDOM = 8;
 
 /** How often in one `timeout` a wait asks what the peer has acknowledged: an expiry comes late by one part at most. */
 const LOOKS = 8;
@@ -101,7 +102,7 @@ export class Transfer {
   #clock: ReturnType<typeof setTimeout> | undefined;
   readonly #observer: Observer | undefined;
   #stop: AbortController | undefined;
-  #watch: ReturnType<typeof setInterval> | undefined;
+  #endWatch = () => {};
   #onAbort: (() => void) | undefined;
 
   /** `calledAt`: performance.now() of a call whose transfer had to wait for its beginning; `timeout` counts from it. */
@@ -221,13 +222,16 @@ export class Transfer {
 
   /**
    * From now on, ends the transfer when the runtime has closed its socket: a duplicate of ours would keep the
-   * connection up, and no event tells.
+   * connection up, and no event tells. Who holds the socket tells by `signal`, so that seldom looks are enough.
    */
   watch(alive: () => boolean): void {
     void this.stop;
-    this.#watch = setInterval(() => {
-      if (!alive()) this.#stop!.abort(this.failure("ENOTCONN", 0, "sendfile"));
-    }, WATCH);
+    const every = this.holdsSocket ? SELDOM : 1;
+    let seconds = 0;
+    this.#endWatch = eachSecond(() => {
+      if (++seconds % every !== 0 || alive()) return;
+      this.#stop!.abort(this.failure("ENOTCONN", 0, "sendfile"));
+    });
   }
 
   /** Starts the clock of `timeout`, which ends the transfer; to be stopped after the wait. */
@@ -324,7 +328,7 @@ export class Transfer {
 
   /** Gives back what the transfer holds. */
   close(): void {
-    clearInterval(this.#watch);
+    this.#endWatch();
     if (this.#onAbort) this.options.signal!.removeEventListener("abort", this.#onAbort);
     this.source.seek(this.position);
     this.source.close();
