@@ -7,22 +7,17 @@ import { fromFileUrl, join } from "@std/path";
 import { Buffer } from "node:buffer";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
-import * as net from "node:net";
 import process from "node:process";
-import { setImmediate } from "node:timers";
-import { libc as loadLibc } from "../../ffi/load.ts";
 import { type BodyWay, serveFile, withSendfile } from "../../http/mod.ts";
-import { canUseSendfile, sendfileStats } from "../../mod.ts";
-import { bytes, descriptors, folder, openBelow, until } from "../support/data.ts";
-import { test } from "../support/harness.ts";
-import { ask, assertSame, DEADLINE, type Span } from "../support/http_client.ts";
+import { canUseSendfile } from "../../mod.ts";
+import { folder, openBelow, until } from "../support/data.ts";
+import { ask, assertSame, type Span } from "../support/http_client.ts";
+import { CHANGES, Changing, POOL, versionOf } from "./changing.ts";
+import { type Draw, lot, turns } from "./lot.ts";
+import { narrowDown } from "./narrow.ts";
+import { Failure, openSockets, playSeeds, Tally } from "./scene.ts";
+import { type Habit as Leaving, Wire } from "./wire.ts";
 
-/** Requests in all. SOAK=20000 by hand. */
-const REQUESTS = Number(process.env.SOAK ?? 1500);
-/** The first connection's seed; each has the next. SEED=1234 SOAK=1 plays one alone. */
-const SEED = Number(process.env.SEED ?? 1000);
-/** Requests of one test, which has a minute; every second one has its clients in another process. */
-const ROUND = Math.min(2000, Math.max(1, Math.ceil(REQUESTS / 2)));
 /**
  * Clients at once. With as many in the servers' process from the start only the largest bodies would ever be worth a
  * look at all its descriptors, as the system never forgets how many there were.
@@ -45,83 +40,14 @@ interface File {
   readonly content: Uint8Array;
 }
 
-/** What all files are made of. No part of it is like another. */
-const POOL = bytes(44 * MIB, 77);
 /** No two have the same byte in the same place, but by chance. */
 const FILES: readonly File[] = SIZES.map((size, i) => ({
   name: `${i}.bin`,
   content: POOL.subarray(i * 1_100_009, i * 1_100_009 + size),
 }));
-const RENAMED = "renamed.bin";
-const TRUNCATED = "truncated.bin";
-
-/** A file that changes: its version of that size, of which it has but one. */
-function versionOf(name: string, size: number): Uint8Array {
-  const offset = (size * 7919 + name.length * 104_729) % (32 * MIB);
-  return POOL.subarray(offset, offset + size);
-}
-
-type Draw = (below: number) => number;
-
-/** Numbers that look like chance and are the same in every run (mulberry32). */
-function lot(seed: number): Draw {
-  return (below) => {
-    seed = seed + 0x6d2b79f5 | 0;
-    let t = Math.imul(seed ^ seed >>> 15, 1 | seed);
-    t = t + Math.imul(t ^ t >>> 7, 61 | t) ^ t;
-    return ((t ^ t >>> 14) >>> 0) % below;
-  };
-}
-
-/** So many turns of the loop. */
-async function turns(count: number): Promise<void> {
-  for (; count > 0; count--) await new Promise((resolve) => setImmediate(resolve));
-}
-
 // Servers: /file/NAME, /text/LENGTH/PIECES, /way (what was told of a body). In the query: `id`, which comes back as X-Asked; `before` and `after`, the
 // turns around the look at the file; `busy`, milliseconds for which nothing else runs then; `race`, when its name gets
 // other bytes: 1, before; 2, after; more, so many turns later.
-
-/** A file whose name gets other bytes all the time. */
-class Changing {
-  readonly #path: string;
-  readonly #draw = lot(1);
-  readonly #name: string;
-  #versions = 0;
-  #size = 0;
-  #over = false;
-  #changing: Promise<void> | undefined;
-
-  constructor(root: string, name: string) {
-    this.#name = name;
-    this.#path = join(root, name);
-    fs.writeFileSync(this.#path, this.#make());
-    fs.writeFileSync(`${this.#path}.new`, this.#make());
-  }
-
-  #make(): Uint8Array {
-    this.#size = [100_000, 1_200_000, 4_400_000, 5_000_000][this.#draw(4)] + ++this.#versions;
-    return versionOf(this.#name, this.#size);
-  }
-
-  /** Cuts the file off or puts the next one in its place, in another thread: whatever this one is doing. */
-  change(): void {
-    if (!this.#over) this.#changing ??= this.#change().finally(() => this.#changing = undefined);
-  }
-
-  async #change(): Promise<void> {
-    // To nothing: where a part stays, the kernel zeroes what lay behind it, also in what is on its way to a client.
-    if (this.#name === TRUNCATED && this.#draw(2) === 0) return await fs.promises.truncate(this.#path, 0);
-    await fs.promises.rename(`${this.#path}.new`, this.#path);
-    await fs.promises.writeFile(`${this.#path}.new`, this.#make());
-  }
-
-  /** No change begins any more; resolves when the last has ended. */
-  async end(): Promise<void> {
-    this.#over = true;
-    await this.#changing;
-  }
-}
 
 class Site {
   readonly root = fs.realpathSync(folder());
@@ -129,10 +55,9 @@ class Site {
 
   constructor() {
     for (const { name, content } of FILES) fs.writeFileSync(join(this.root, name), content);
-    this.changing = {
-      [RENAMED]: new Changing(this.root, RENAMED),
-      [TRUNCATED]: new Changing(this.root, TRUNCATED),
-    };
+    this.changing = Object.fromEntries(
+      Object.keys(CHANGES).map((name) => [name, new Changing(this.root, name)]),
+    );
   }
 }
 
@@ -247,22 +172,6 @@ function serve(site: Site, { threshold, narrow }: Kind): Running {
   };
 }
 
-const SOL_SOCKET = 1;
-const SO_SNDBUF = 7;
-
-/** Gives the connections that a listener will have such small buffers that every file must wait. */
-function narrowDown(port: number): void {
-  const libc = loadLibc();
-  if (typeof libc === "string" || process.platform !== "linux") return;
-  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const [listener] = fs.readFileSync("/proc/self/net/tcp", "latin1").split("\n").map((line) =>
-    line.trim().split(/\s+/)
-  )
-    .filter(([_, address, __, state]) => address === local && state === "0A");
-  const found = descriptors().find((text) => text.endsWith(` socket:[${listener[9]}]`))!;
-  assertEquals(libc.setOption(parseInt(found), SOL_SOCKET, SO_SNDBUF, 64 * KIB), 0);
-}
-
 // Requests, and what they must bring
 
 interface Head {
@@ -358,13 +267,13 @@ const multipart = (draw: Draw): Details => {
 };
 
 const changing = (draw: Draw): Details => {
-  const name = draw(2) === 0 ? RENAMED : TRUNCATED;
+  const name = Object.keys(CHANGES)[draw(3)];
   const from = draw(3) === 0 ? draw(50_000) : undefined;
   const race = [0, 1, 2, 3 + draw(20)][draw(4)];
   return {
     path: `/file/${name}?race=${race}`,
     fields: from === undefined ? {} : { range: `bytes=${from}-` },
-    truncated: name === TRUNCATED,
+    truncated: CHANGES[name] === "truncates",
     body: (head) => {
       const { status, headers } = head;
       if (status === 500) return [Buffer.from("500 Internal Server Error\n")]; // shorter between look and read
@@ -424,13 +333,9 @@ function linesOf({ method, path, version, fields }: Ask): string {
 // Clients
 
 /** What a client does in the middle. */
-interface Habit {
-  /** It leaves: after so many bytes, or so many turns after it has asked. */
-  readonly leaves?: { readonly after?: number; readonly turns?: number; readonly how: "destroy" | "reset" };
+interface Habit extends Leaving {
   /** It says that it will ask no more, so many turns after it has asked. */
   readonly finishes?: number;
-  /** Takes its time: turns, or milliseconds. */
-  readonly slow?: "turns" | "timer";
 }
 
 function habitOf(draw: Draw): Habit {
@@ -441,122 +346,8 @@ function habitOf(draw: Draw): Habit {
   return { slow, leaves: { after: [0, 1 + draw(500), draw(20_000), draw(6 * MIB)][draw(4)], how } };
 }
 
-/** One connection, and what came on it. */
-class Transport {
-  readonly socket: net.Socket;
-  /** No more will come. */
-  ended = false;
-  /** It was this side that left. */
-  left = false;
-  /** Why it has ended, where that was an error. */
-  error = "no error";
-  total = 0;
-  /** Bytes that came and were not taken. */
-  waiting = 0;
-  #chunks: Buffer[] = [];
-  #wake = () => {};
-
-  private constructor(socket: net.Socket, { leaves, slow }: Habit, draw: Draw) {
-    this.socket = socket;
-    let pauses = 20;
-    socket.on("data", (chunk: Buffer) => {
-      if (this.ended) return;
-      this.#chunks.push(chunk);
-      this.waiting += chunk.length;
-      this.total += chunk.length;
-      if (leaves?.after !== undefined && this.total >= leaves.after) this.leave(leaves.how);
-      else if (slow && pauses > 0 && draw(3) === 0) {
-        pauses--;
-        this.#pause(slow, draw(8) === 0 ? 30 : draw(8));
-      }
-      this.#wake();
-    });
-    const end = () => {
-      this.ended = true;
-      this.#wake();
-    };
-    socket.on("error", (error: Error & { syscall?: string }) => {
-      this.error = `${error.message} (${error.syscall})`;
-      end();
-    });
-    socket.on("end", end);
-    socket.on("close", end);
-  }
-
-  static async to(port: number, localPort: number | undefined, habit: Habit, draw: Draw): Promise<Transport> {
-    const socket = net.connect({
-      port,
-      host: "127.0.0.1",
-      localPort,
-      localAddress: localPort === undefined ? undefined : "127.0.0.1",
-      allowHalfOpen: true,
-      noDelay: true,
-    });
-    const wire = new Transport(socket, habit, draw);
-    await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
-    if (habit.leaves?.after === 0 && draw(2) === 0) wire.leave(habit.leaves.how);
-    return wire;
-  }
-
-  leave(how: "destroy" | "reset"): void {
-    this.left = this.ended = true;
-    if (how === "reset") this.socket.resetAndDestroy();
-    else this.socket.destroy();
-    this.#wake();
-  }
-
-  async #pause(slow: "turns" | "timer", count: number): Promise<void> {
-    this.socket.pause();
-    if (slow === "turns") await turns(count);
-    else await new Promise((resolve) => setTimeout(resolve, count));
-    this.socket.resume();
-  }
-
-  /** Writes `text` in the pieces that end at `cuts`, some with turns of the loop between. */
-  async send(text: string, cuts: readonly number[], draw: Draw): Promise<void> {
-    const all = Buffer.from(text, "latin1");
-    let from = 0;
-    for (const to of [...cuts, all.length]) {
-      if (this.ended) return;
-      this.socket.write(all.subarray(from, to));
-      from = to;
-      if (to < all.length) await turns(draw(4));
-    }
-  }
-
-  async #more(): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => reject(new Error(`no more came after ${this.total} bytes`)), DEADLINE);
-    this.#wake = resolve;
-    await promise.finally(() => clearTimeout(timer));
-  }
-
-  /** Some of what comes next, at most `most` bytes; none once the connection has ended. */
-  async some(most: number): Promise<Buffer> {
-    while (this.waiting === 0 && !this.ended) await this.#more();
-    const [chunk] = this.#chunks;
-    if (!chunk) return Buffer.alloc(0);
-    if (chunk.length > most) this.#chunks[0] = chunk.subarray(most);
-    else this.#chunks.shift();
-    const taken = chunk.subarray(0, most);
-    this.waiting -= taken.length;
-    return taken;
-  }
-
-  /** The next bytes up to and with `mark`; without it only where the connection has ended. */
-  async upTo(mark: string): Promise<Buffer> {
-    for (;;) {
-      const found = this.#chunks[0]?.indexOf(mark) ?? -1;
-      if (found >= 0) return await this.some(found + mark.length);
-      if (this.#chunks.length > 1) this.#chunks.splice(0, 2, Buffer.concat(this.#chunks.slice(0, 2)));
-      else if (this.ended) return await this.some(Infinity);
-      else await this.#more();
-    }
-  }
-}
-
 /** The head of the next response; undefined where the connection ended in it. */
-async function takeHead(wire: Transport, { id }: Ask): Promise<Head | undefined> {
+async function takeHead(wire: Wire, { id }: Ask): Promise<Head | undefined> {
   const text = (await wire.upTo("\r\n\r\n")).toString("latin1");
   assert("HTTP/1.".startsWith(text.slice(0, 7)), `no head: ${JSON.stringify(text.slice(0, 200))}`);
   const asked = /^x-asked: (.*)\r$/im.exec(text)?.[1];
@@ -601,7 +392,7 @@ function checkHead(head: Head, asked: Ask, { threshold }: Place): readonly Uint8
 
 /** Takes the response to `asked`: whether it came to its end, and whether the connection comes to its own with it. */
 async function takeReply(
-  wire: Transport,
+  wire: Wire,
   asked: Ask,
   place: Place,
 ): Promise<{ whole: boolean; last?: boolean; sent?: boolean }> {
@@ -633,18 +424,12 @@ function describe(some: Buffer, expected: Uint8Array, at: number, { id, path }: 
   throw new Error(`byte ${at + wrong} of ${id}, ${path}, is ${what}`);
 }
 
-/** What came of everything: ids of requests, and how often what has happened. */
-class Tally {
-  requests = 0;
-  readonly counts: Record<string, number> = {};
-  /** Of files' bodies that came whole. */
+/** What came of everything. */
+class Done extends Tally {
+  /** Ids of files' bodies that came whole. */
   readonly whole: string[] = [];
   /** Of bodies that ended early for clients that were still there, but had said that they would ask no more. */
   readonly cut: string[] = [];
-
-  count(what: string, by = 1): void {
-    this.counts[what] = (this.counts[what] ?? 0) + by;
-  }
 }
 
 /** Some places in a text of that length, in order. */
@@ -670,7 +455,7 @@ function drawBatch(draw: Draw, { threshold }: Place, id: (i: number) => string, 
  * Takes the end of a connection that a response has said to be over. Deno 2.9 goes on where a handler's response says
  * so: that is no error where the server sent the body itself.
  */
-async function isEnd(wire: Transport, { id }: Ask, { port }: Place): Promise<boolean> {
+async function isEnd(wire: Wire, { id }: Ask, { port }: Place): Promise<boolean> {
   await Promise.race([wire.some(0), new Promise((resolve) => setTimeout(resolve, 200))]);
   if (wire.ended && wire.waiting === 0) return true;
   const ways = JSON.parse((await ask(port, `/way?id=${id}`)).body.toString()) as BodyWay[];
@@ -694,14 +479,14 @@ interface Terms {
 /** One connection, from its beginning to its end. */
 async function connection(
   { seed, draw, chance, place, localPort, idle }: Terms,
-  tally: Tally,
+  tally: Done,
 ): Promise<void> {
   const habit = habitOf(draw);
   const keep = [undefined, undefined, "keep-alive", "Keep-Alive"][draw(4)];
   const batches = 1 + draw(3);
   let history = `port ${place.port}, threshold ${place.threshold}, ${JSON.stringify(habit)}`;
   let count = 0;
-  const wire = await Transport.to(place.port, localPort, habit, chance);
+  const wire = await Wire.to(place.port, habit, chance, localPort);
   let finished = false;
   try {
     await idle;
@@ -747,7 +532,7 @@ async function connection(
     assert(wire.left || wire.waiting === 0, "bytes that nobody asked for");
   } catch (error) {
     const { stack } = error as Error;
-    throw new Error(`SEED=${seed}: ${stack}\nafter ${wire.total} bytes of ${history}`, { cause: error });
+    throw new Error(`${seed}: ${stack}\nafter ${wire.total} bytes of ${history}`, { cause: error });
   } finally {
     wire.socket.destroy();
   }
@@ -761,7 +546,7 @@ function ownPort(): number {
 }
 
 /** Two connections from one address and port, to two servers. */
-async function couple(seed: number, places: readonly Place[], tally: Tally): Promise<void> {
+async function couple(seed: number, places: readonly Place[], tally: Done): Promise<void> {
   const draw = lot(seed);
   const first = draw(places.length);
   const second = (first + 1 + draw(places.length - 1)) % places.length;
@@ -785,7 +570,7 @@ async function couple(seed: number, places: readonly Place[], tally: Tally): Pro
 }
 
 /** A connection with HTTP/2, where all is asked at once. */
-async function frames(seed: number, place: Place, tally: Tally): Promise<void> {
+async function frames(seed: number, place: Place, tally: Done): Promise<void> {
   const draw = lot(seed);
   const { leaves } = habitOf(draw);
   const asks = drawBatch(draw, place, (i) => `${seed}.${i}`);
@@ -812,8 +597,11 @@ async function frames(seed: number, place: Place, tally: Tally): Promise<void> {
         total += chunk.length;
         if (leaves?.after !== undefined && total >= leaves.after) leaving.abort();
       }
-    } catch {
-      assert(leaving.signal.aborted || asked.truncated, `${asked.id} failed`);
+    } catch (error) {
+      assert(
+        leaving.signal.aborted || asked.truncated,
+        `${asked.id}, ${asked.path}: ${error}, ${(error as Error).cause}`,
+      );
     }
     if (!head) return;
     assertEquals(head.headers["x-asked"], asked.id);
@@ -834,39 +622,26 @@ async function frames(seed: number, place: Place, tally: Tally): Promise<void> {
   else if (leaves?.after === 0) leaving.abort();
   const ended = await Promise.allSettled(all);
   for (const result of ended) {
-    if (result.status === "rejected") throw new Error(`SEED=${seed}, HTTP/2: ${result.reason.stack}`);
+    if (result.status === "rejected") throw new Error(`HTTP/2: ${result.reason.stack}`);
   }
 }
 
 /** All the clients of one round. */
-async function clients(seed: number, requests: number, atOnce: number, places: Place[]): Promise<Tally> {
-  const tally = new Tally();
-  let next = seed;
-  let failed = false;
-  const worker = async () => {
-    while (tally.requests < requests && !failed) {
-      const seed = next++;
-      const draw = lot(~seed);
-      const place = places[draw(8) === 0 ? places.length - 1 : draw(places.length - 1)];
-      const shape = draw(12);
-      const played = shape < 2
-        ? couple(seed, places, tally)
-        : shape === 2
-        ? frames(seed, place, tally)
-        : connection({ seed: String(seed), draw: lot(seed), chance: lot(seed ^ 0x5555), place }, tally);
-      await played.catch((error) => {
-        failed = true;
-        throw error;
-      });
-    }
-  };
-  const ended = await Promise.allSettled(Array.from({ length: atOnce }, worker));
-  for (const result of ended) if (result.status === "rejected") throw result.reason;
+async function clients(seed: number, requests: number, atOnce: number, places: Place[]): Promise<Done> {
+  const tally = new Done();
+  await playSeeds({ seed, requests, atOnce, tally }, (seed) => {
+    const draw = lot(~seed);
+    const place = places[draw(8) === 0 ? places.length - 1 : draw(places.length - 1)];
+    const shape = draw(12);
+    if (shape < 2) return couple(seed, places, tally);
+    if (shape === 2) return frames(seed, place, tally);
+    return connection({ seed: String(seed), draw: lot(seed), chance: lot(seed ^ 0x5555), place }, tally);
+  });
   return tally;
 }
 
 /** The same in a process of its own. */
-async function clientsElsewhere(...terms: Parameters<typeof clients>): Promise<Tally> {
+async function clientsElsewhere(...terms: Parameters<typeof clients>): Promise<Done> {
   const args = ["run", "-A", "--no-check", fromFileUrl(import.meta.url)];
   const env = { ...process.env, [CLIENTS]: JSON.stringify(terms) };
   const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] });
@@ -876,19 +651,15 @@ async function clientsElsewhere(...terms: Parameters<typeof clients>): Promise<T
   const report = out.trim().split("\n").at(-1)!;
   assert(report, "the clients' process came to an early end");
   const { error, tally } = JSON.parse(report);
-  if (error) throw new Error(error);
-  return tally;
+  if (error) throw new Failure(error.seed, error.request, error.text);
+  return Object.assign(new Done(), tally);
 }
 
 /** In the environment of the process that {@link clientsElsewhere} starts. */
 const CLIENTS = "SENDFILE_TEST_CLIENTS";
 
-function sockets(): number {
-  return descriptors().filter((text) => text.includes(" socket:")).length;
-}
-
 /** What the servers have told fits what has come. */
-function checkWays(servers: readonly Running[], { whole, cut, counts }: Tally): void {
+function checkWays(servers: readonly Running[], { whole, cut, counts }: Done): void {
   const all = new Map(servers.flatMap(({ ways }) => [...ways]));
   for (const id of cut) {
     assert(!all.get(id)?.some(({ via }) => via !== "native"), `${id} was cut short by sendfile`);
@@ -910,18 +681,21 @@ function checkWays(servers: readonly Running[], { whole, cut, counts }: Tally): 
   assert(counts["sendfile, later on a connection"] > 0, "none but first responses went by sendfile");
 }
 
-async function round(seed: number, requests: number, where: keyof typeof AT_ONCE): Promise<void> {
+/** One round over servers with and without withSendfile; every second one has its clients in another process. */
+export async function withSendfileRound(seed: number, requests: number): Promise<Tally> {
+  const where = requests === 1 || lot(seed)(2) === 0 ? "here" : "elsewhere";
   const site = new Site();
   const servers = KINDS.map((kind) => serve(site, kind));
-  const began = performance.now();
-  const stats = sendfileStats();
   try {
-    const before = sockets();
+    // The first fetch of a process opens a pair of sockets for good.
+    await (await fetch(`http://127.0.0.1:${servers[0].port}/text/1/0`, { headers: { connection: "close" } }))
+      .text();
+    const before = openSockets();
     const places = servers.map(({ port, threshold }) => ({ port, threshold }));
     const play = where === "here" ? clients : clientsElsewhere;
-    const tally = await play(seed, requests, Math.min(AT_ONCE[where], Math.ceil(requests / 4)), places);
+    const tally = await play(seed, requests, AT_ONCE[where], places);
     await until("the files are closed", () => openBelow(site.root).length === 0);
-    await until("the sockets are closed", () => sockets() <= before);
+    await until("the sockets are closed", () => openSockets() <= before);
     checkWays(servers, tally);
     const { name, content } = FILES.at(-1)!;
     for (const { port, threshold } of servers) {
@@ -933,15 +707,7 @@ async function round(seed: number, requests: number, where: keyof typeof AT_ONCE
       // A stream that must end early can only fail, and Deno.serve tells its onError of that.
       assertEquals(errors.filter((error) => !/became shorter/.test(String(error))), []);
     }
-    if (process.env.SOAK) {
-      const now = sendfileStats();
-      console.log(tally.requests, tally.counts, {
-        sendfile: now.sendfile.bytes - stats.sendfile.bytes,
-        copied: now.copy.bytes - stats.copy.bytes,
-        waits: now.waits - stats.waits,
-        ms: Math.round(performance.now() - began),
-      });
-    }
+    return tally;
   } finally {
     await Promise.all(Object.values(site.changing).map((file) => file.end()));
     await Promise.all(servers.map((server) => server.close()));
@@ -951,17 +717,9 @@ async function round(seed: number, requests: number, where: keyof typeof AT_ONCE
 
 if (process.env[CLIENTS]) {
   const terms = JSON.parse(process.env[CLIENTS]) as Parameters<typeof clients>;
-  const result = await clients(...terms).then((tally) => ({ tally }), ({ stack }) => ({ error: stack }));
+  const result = await clients(...terms).then((tally) => ({ tally }), (error) => ({
+    error: { seed: error.seed, request: error.request, text: error.stack },
+  }));
   console.log(JSON.stringify(result));
   process.exit();
-}
-
-for (let from = 0; from < REQUESTS; from += ROUND) {
-  const requests = Math.min(ROUND, REQUESTS - from);
-  const where = from / ROUND % 2 === 0 ? "here" : "elsewhere";
-  test(
-    `what ${requests} requests of clients ${where} bring that are drawn by lot, from seed ${SEED + from} on`,
-    () => round(SEED + from, requests, where),
-    { only: "deno" },
-  );
 }

@@ -1,7 +1,6 @@
 /** Many transfers at once with everything drawn by lot: what arrives is always a prefix of what was promised. */
 import { assert, assertEquals } from "@std/assert";
 import * as fs from "node:fs";
-import process from "node:process";
 import {
   ConnectionClosedError,
   sendfile,
@@ -10,23 +9,12 @@ import {
   SendfileTimeoutError,
 } from "../../mod.ts";
 import { assertBytes, bytes, concat, descriptors, testFile, until } from "../support/data.ts";
-import { test } from "../support/harness.ts";
 import { type Kind, kinds } from "../support/pairs.ts";
+import { lot } from "./lot.ts";
+import { playSeeds, Tally } from "./scene.ts";
 
-/** SOAK=20000 for an afternoon. */
-const TRANSFERS = Number(process.env.SOAK ?? 600);
 const AT_ONCE = 40;
 const CONTENT = bytes(3_000_000, 41);
-
-/** Numbers that look like chance and are the same in every run (mulberry32). */
-function lot(seed: number): (below: number) => number {
-  return (below) => {
-    seed = seed + 0x6d2b79f5 | 0;
-    let t = Math.imul(seed ^ seed >>> 15, 1 | seed);
-    t = t + Math.imul(t ^ t >>> 7, 61 | t) ^ t;
-    return ((t ^ t >>> 14) >>> 0) % below;
-  };
-}
 
 /** One transfer; what became of it. */
 async function transfer(seed: number, path: string, fd: number): Promise<string> {
@@ -85,28 +73,28 @@ async function transfer(seed: number, path: string, fd: number): Promise<string>
   }
 }
 
-test("transfers drawn by lot, many at once, with peers that leave, aborts and closed sockets", async () => {
+/** One round over all kinds of sockets of this runtime; a request is a transfer. */
+export async function socketsRound(seed: number, requests: number): Promise<Tally> {
   using file = testFile(CONTENT);
   const fd = fs.openSync(file.path, "r");
-  await Promise.all(kinds.map((_, i) => transfer(i, file.path, fd))); // what a runtime opens once for all
-  const before = descriptors().length;
-  const stats = sendfileStats();
-  const fates: Record<string, number> = {};
-  let next = 0;
-  const worker = async () => {
-    while (next < TRANSFERS) {
-      const seed = 1000 + next++;
-      const fate = await transfer(seed, file.path, fd).catch((error) => {
-        throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error });
-      });
-      fates[fate] = (fates[fate] ?? 0) + 1;
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  const after = sendfileStats();
-  for (const way of ["sendfile", "copy"] as const) assert(after[way].bytes > stats[way].bytes, way);
-  assert(after.waits > stats.waits, "no transfer had to wait");
-  for (const fate of ["whole", "peer leaves", "abort", "runtime closes"]) assert(fates[fate] > 0, fate);
-  await until("the descriptors are closed", () => descriptors().length <= before);
-  fs.closeSync(fd);
-});
+  const tally = new Tally();
+  const { counts } = tally;
+  try {
+    await Promise.all(kinds.map((_, i) => transfer(i, file.path, fd))); // what a runtime opens once for all
+    const before = descriptors().length;
+    const stats = sendfileStats();
+    await playSeeds({ seed, requests, atOnce: AT_ONCE, tally }, async (seed) => {
+      tally.requests++;
+      tally.count(await transfer(seed, file.path, fd));
+    });
+    await until("the descriptors are closed", () => descriptors().length <= before);
+    if (requests < 300) return tally; // too few for all to happen
+    const after = sendfileStats();
+    for (const via of ["sendfile", "copy"] as const) assert(after[via].bytes > stats[via].bytes, via);
+    assert(after.waits > stats.waits, "no transfer had to wait");
+    for (const fate of ["whole", "peer leaves", "abort", "runtime closes"]) assert(counts[fate] > 0, fate);
+    return tally;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
