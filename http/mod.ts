@@ -18,6 +18,7 @@ import {
   resolveOptions,
   type ServeDirectoryOptions,
 } from "./options.ts";
+import { keepFileOf } from "./keep_file.ts";
 import { parseTarget } from "./root/request_target.ts";
 import { toResponse } from "./send/fetch_response.ts";
 
@@ -97,6 +98,7 @@ export async function serveFile(
     await planPath(requestHead, resolved, name, options.fileInfo),
     requestHead,
     resolved,
+    keepFileOf(request),
   );
 }
 
@@ -131,7 +133,7 @@ export async function serveDir(request: WebRequest, options: ServeDirOptions = N
   const plan = promised instanceof Promise ? await promised : promised;
   const response = plan.missing && fallthrough
     ? await fallthrough(request)
-    : await toResponse(plan, requestHead, resolved);
+    : await toResponse(plan, requestHead, resolved, keepFileOf(request));
   if (!quiet) console.log(requestLine(request, response.status, plan.problem));
   return response;
 }

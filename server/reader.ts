@@ -14,6 +14,8 @@ export class Reader {
   /** What was read and is not taken yet: from `#from` to `#to`. */
   #from = 0;
   #to = 0;
+  /** The read under way that {@link watch} has begun: until it is over nobody else reads or moves the buffer. */
+  #ahead: Promise<boolean> | undefined;
 
   constructor(transport: Transport) {
     this.#transport = transport;
@@ -38,7 +40,7 @@ export class Reader {
       }
       if (!canBecomeHead(this.#buffer, start, looked, this.#to)) return 400;
       if (this.waiting >= MAX_HEAD) return this.#buffer.subarray(start, this.#to).includes(LF) ? 431 : 414;
-      this.#makeRoom();
+      if (!this.#ahead) this.#makeRoom();
       looked = this.#to;
       if (!await this.#more()) return undefined;
     }
@@ -61,7 +63,11 @@ export class Reader {
     this.#buffer = larger;
   }
 
-  async #more(): Promise<boolean> {
+  #more(): Promise<boolean> {
+    return this.#ahead ?? this.#read();
+  }
+
+  async #read(): Promise<boolean> {
     const bytes = await this.#transport.read(this.#buffer.subarray(this.#to));
     this.#to += bytes;
     return bytes > 0;
@@ -74,13 +80,47 @@ export class Reader {
       this.#from += skipped;
       left -= skipped;
       if (left === 0) return true;
-      this.#from = this.#to = 0;
+      this.#empty();
       if (!await this.#more()) return false;
     }
   }
 
   /** Reads over all that comes, until the client has ended its side. */
   async drain(): Promise<void> {
-    do this.#from = this.#to = 0; while (await this.#more());
+    do this.#empty(); while (await this.#more());
+  }
+
+  #empty(): void {
+    if (!this.#ahead) this.#from = this.#to = 0;
+    else this.#from = this.#to; // the read under way writes behind it
+  }
+
+  /**
+   * Reads ahead while a response is made, and calls `onEnd` where the client has ended its side. Of one that has sent
+   * another request meanwhile that is not learned.
+   */
+  watch(onEnd: () => void): void {
+    if (this.#ahead || this.waiting > 0) return;
+    this.#makeRoom();
+    this.#ahead = this.#read().then((more) => {
+      this.#ahead = undefined;
+      if (!more) onEnd();
+      return more;
+    });
+  }
+
+  /** Puts back the head that {@link head} has just given, as what comes next. */
+  putBack(head: Uint8Array): void {
+    this.#from -= head.length;
+  }
+
+  /** Some of what comes next, as of {@link Transport}. */
+  async read(into: Uint8Array): Promise<number> {
+    await this.#ahead;
+    if (this.waiting === 0) return await this.#transport.read(into);
+    const bytes = this.#buffer.subarray(this.#from, Math.min(this.#to, this.#from + into.length));
+    into.set(bytes);
+    this.#from += bytes.length;
+    return bytes.length;
   }
 }

@@ -8,6 +8,8 @@ export interface Head {
   readonly target: string;
   /** A field's value by its name in lower case; those of one name in one, with commas. */
   readonly field: (name: string) => string | undefined;
+  /** All of them. */
+  readonly fields: ReadonlyMap<string, string>;
   /** Whether HTTP/1.0. */
   readonly old: boolean;
   /** Whether the client wants the connection to go on. */
@@ -86,7 +88,8 @@ export function parseHead(bytes: Uint8Array): Head | Malformed {
     const value = trim(field[2]);
     const before = fields.get(name);
     if (before !== undefined && SINGLE.has(name)) return BAD;
-    fields.set(name, before === undefined ? value : `${before}, ${value}`);
+    const between = name === "cookie" ? "; " : ", "; // RFC 6265, 5.4; RFC 9110, 5.3
+    fields.set(name, before === undefined ? value : `${before}${between}${value}`);
   }
   const old = minor === "0";
   const host = fields.get("host");
@@ -98,6 +101,7 @@ export function parseHead(bytes: Uint8Array): Head | Malformed {
     method,
     target: target.replace(/[\x80-\xff]/g, percent),
     field: (name) => fields.get(name),
+    fields,
     old,
     keep: keeps(fields.get("connection"), old),
     body,

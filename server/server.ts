@@ -22,7 +22,8 @@ export class FileServer {
   /** How it ends, also for a connection that is handed over at that moment. */
   #end: "stop" | "close" | undefined;
   #clock: ReturnType<typeof setInterval> | undefined;
-  #empty = () => {};
+  #empty: (() => void)[] = [];
+  #keepsAlive = true;
 
   /** Throws `RangeError` for a limit that is none. */
   constructor(site: Site) {
@@ -41,8 +42,14 @@ export class FileServer {
     return this.#listener.port;
   }
 
+  /** The address that it listens on, as the system tells it. */
+  get host(): string | undefined {
+    return this.#listener?.host;
+  }
+
   /** True: a connection was closed, as descriptors are running out. */
   #accept(transport: Transport): boolean {
+    if (!this.#keepsAlive) transport.keepAlive?.(false);
     const connection = new Connection(transport, this.#site, this.#limits);
     this.#connections.add(connection);
     const closed = this.#limits.enter(connection);
@@ -60,7 +67,7 @@ export class FileServer {
     } finally {
       this.#connections.delete(connection);
       this.#limits.leave(connection);
-      if (this.#connections.size === 0) this.#empty();
+      if (this.#connections.size === 0) this.#empty.splice(0).forEach((resolve) => resolve());
     }
   }
 
@@ -76,10 +83,22 @@ export class FileServer {
   async stop(): Promise<void> {
     this.#end = "stop";
     this.#listener?.close();
-    const empty = new Promise<void>((resolve) => this.#empty = resolve);
     for (const connection of this.#connections) connection.stop();
-    if (this.#connections.size > 0) await empty;
+    await this.ended();
     clearInterval(this.#clock);
+  }
+
+  /** Resolves once there is no connection. */
+  async ended(): Promise<void> {
+    if (this.#connections.size > 0) await new Promise<void>((resolve) => this.#empty.push(resolve));
+  }
+
+  /** Whether listener and connections keep the process running, as they do at first. */
+  keepAlive(on: boolean): void {
+    this.#keepsAlive = on;
+    this.#listener?.keepAlive?.(on);
+    for (const connection of this.#connections) connection.keepAlive(on);
+    keepTimer(this.#clock, on);
   }
 
   /** Ends everything at once. */
@@ -89,4 +108,11 @@ export class FileServer {
     clearInterval(this.#clock);
     for (const connection of this.#connections) connection.close();
   }
+}
+
+function keepTimer(timer: ReturnType<typeof setInterval> | undefined, on: boolean): void {
+  if (timer === undefined) return;
+  if (typeof timer === "number") (on ? Deno.refTimer : Deno.unrefTimer)(timer);
+  else if (on) timer.ref();
+  else timer.unref();
 }

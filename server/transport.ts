@@ -10,6 +10,13 @@ export interface Transport {
   gone?: () => void;
   /** Reads some bytes; 0: the client has ended its side, or the connection is over. One at a time. */
   read(into: Uint8Array): Promise<number>;
+  /**
+   * Sends what can be sent without a wait; gives how many bytes that were. Present where it is cheaper than the
+   * runtime's own write.
+   */
+  send?(bytes: Uint8Array): number;
+  /** Whether the connection keeps the process running, which it does at first. Present where that can be chosen. */
+  keepAlive?(on: boolean): void;
   /** Ends our side, behind all that was sent. */
   finish(): void;
   /** Ends both; a `read` under way gives 0. */
@@ -27,6 +34,10 @@ export interface Place {
 
 export interface Listener {
   readonly port: number;
+  /** The address it listens on. */
+  readonly host: string;
+  /** Whether listening keeps the process running, which it does at first. Present where that can be chosen. */
+  keepAlive?(on: boolean): void;
   /** Takes no more connections; those that were taken go on. */
   close(): void;
 }

@@ -25,7 +25,7 @@ interface BunGlobal {
       close(socket: Accepted): void;
       error(socket: Accepted): void;
     };
-  }): { readonly port: number; stop(): void };
+  }): { readonly port: number; readonly hostname: string; stop(): void };
 }
 
 class BunTransport implements Transport {
@@ -79,5 +79,5 @@ export const listenBun: Listen = ({ host, port, shared }, accept) => {
       error: gone,
     },
   });
-  return { port: listener.port, close: () => listener.stop() };
+  return { port: listener.port, host: listener.hostname, close: () => listener.stop() };
 };

@@ -1,8 +1,17 @@
 import { isExhausted } from "../sockets/exhausted.ts";
+import type { Libc } from "../ffi/libc.ts";
+import { libc as loadLibc } from "../ffi/load.ts";
 import { yieldToEventLoop } from "../runtime.ts";
+import type { Descriptor } from "../sockets/adapter.ts";
+import { adapterOf } from "../sockets/mod.ts";
 import type { Listen, Transport } from "./transport.ts";
 
 class DenoTransport implements Transport {
+  gone?: () => void;
+  /** Of the socket, which nobody but this object closes; undefined until it is asked for. */
+  #descriptor: Descriptor | string | undefined;
+  #closed = false;
+
   constructor(readonly socket: Deno.TcpConn) {
     try {
       socket.setNoDelay();
@@ -19,8 +28,29 @@ class DenoTransport implements Transport {
     try {
       return await this.socket.read(into) ?? 0;
     } catch {
+      if (!this.#closed) this.gone?.();
       return 0; // reset by the client, or closed here
     }
+  }
+
+  send(bytes: Uint8Array): number {
+    const libc = loadLibc();
+    if (this.#closed || typeof libc === "string") return 0;
+    const descriptor = this.#descriptor ??= this.#open(libc);
+    return typeof descriptor === "string" ? 0 : Math.max(0, libc.send(descriptor.fd, bytes, false));
+  }
+
+  #open(libc: Libc): Descriptor | string {
+    try {
+      return adapterOf(this.socket).open(libc);
+    } catch {
+      return "it is closed already";
+    }
+  }
+
+  keepAlive(on: boolean): void {
+    if (on) this.socket.ref();
+    else this.socket.unref();
   }
 
   finish(): void {
@@ -28,6 +58,7 @@ class DenoTransport implements Transport {
   }
 
   close(): void {
+    this.#closed = true;
     try {
       this.socket.close();
     } catch {
@@ -67,6 +98,8 @@ export const listenDeno: Listen = ({ host, port, shared }, accept, failed) => {
   })();
   return {
     port: listener.addr.port,
+    host: listener.addr.hostname,
+    keepAlive: (on) => on ? listener.ref() : listener.unref(),
     close() {
       if (!open) return;
       open = false;

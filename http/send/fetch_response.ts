@@ -4,6 +4,7 @@ import { REASONS, type RequestHead, type ResponsePlan } from "../file_response.t
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "../root/open_file.ts";
 import { type Fields, valueOf } from "../headers.ts";
+import type { KeepFile } from "../keep_file.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { loadSmall } from "./small.ts";
 
@@ -30,6 +31,8 @@ export interface FileStream {
   readonly rateLimit: number | undefined;
   /** Whether it is a Bun.file, which the server opens itself: the descriptor of `body` has been closed. */
   readonly isBunFile: boolean;
+  /** Present where the file is open: true makes it the caller's, who closes it. False where somebody has read of it. */
+  take?(): boolean;
 }
 
 /** The bodies that are streams of files, and what they stand for: whoever sends one may send the file instead. */
@@ -64,7 +67,9 @@ export async function toResponse(
   plan: ResponsePlan,
   requestHead: RequestHead,
   resolved: ResolvedOptions,
+  keep?: KeepFile,
 ): Promise<Response> {
+  if (keep && isFileBody(plan.body)) return toKept(plan, plan.body, resolved, keep);
   const loading = loadSmall(plan, requestHead, resolved, SMALL, scratch ??= new Uint8Array(SMALL));
   const { status, headers, body } = loading instanceof Promise ? await loading : loading;
   if (!isFileBody(body)) {
@@ -79,6 +84,24 @@ export async function toResponse(
   // The same object each time; Bun.serve sends a Bun.file by sendfile(2) after that, too (strace).
   else if (asksForBunFiles) remember(response.body!, { body, rateLimit, isBunFile: true });
   return response;
+}
+
+/** The Response of a request whose server sends files itself: the body is not opened anew, nor read, until somebody does. */
+function toKept(
+  { status, headers }: ResponsePlan,
+  body: FileBody,
+  { rateLimit }: ResolvedOptions,
+  keep: KeepFile,
+): Response {
+  const chunks = new Chunks(body, rateLimit);
+  let isFree = true;
+  const take = () => isFree && !(isFree = false);
+  const stream = streamOf(chunks, take);
+  remember(stream, { body, rateLimit, isBunFile: false, take });
+  keep(() => {
+    if (take()) chunks.close();
+  });
+  return new Response(stream, initOf(status, headers));
 }
 
 /** What Bun.serve sends with a GET and not with the same HEAD. */
@@ -132,12 +155,15 @@ function isStill(file: OpenFile): boolean {
   return id !== undefined && isSameFile(id, file);
 }
 
-/** One chunk at a time, when it is asked for. */
-function streamOf(chunks: Chunks): ReadableStream<Uint8Array<ArrayBuffer>> {
+/** One chunk at a time, when it is asked for. `begin`: called before the file is touched; false: it is another's now. */
+function streamOf(chunks: Chunks, begin?: () => boolean): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let hasBegun = begin === undefined;
+  const own = () => hasBegun ||= begin!();
   // The consumer may leave in the middle of a read, and the descriptor is in use until that is over.
   let reading: Promise<unknown> | undefined;
   return new ReadableStream({
     async pull(controller) {
+      if (!own()) throw new TypeError("the file of this body has been sent or closed");
       try {
         const next = chunks.next();
         reading = next.catch(() => {});
@@ -150,6 +176,7 @@ function streamOf(chunks: Chunks): ReadableStream<Uint8Array<ArrayBuffer>> {
       }
     },
     async cancel() {
+      if (!own()) return;
       chunks.stop(new Error("nobody reads the body any more"));
       await reading;
       chunks.close();

@@ -1,3 +1,5 @@
+import { OWN_SERVER } from "../keep_file.ts";
+
 /** What the runtime's server tells of a request: to handlers as their second argument, and where srvx has that. */
 
 /** srvx calls its handlers with the request alone, and its middleware with a function of its own as the second. */
@@ -21,6 +23,12 @@ export function remoteAddrOf(
 export function isBunServer(request: Request, info: unknown): boolean {
   const isServer = (value: unknown) => typeof value === "object" && value !== null && "requestIP" in value;
   return isServer(info) || isServer((request as WithRuntime).runtime?.bun?.server);
+}
+
+/** Whether it is a server of this package that has called the handler, which sends files itself. */
+export function isOwnServer(request: Request, info: unknown): boolean {
+  const isOwn = (value: unknown) => typeof value === "object" && value !== null && OWN_SERVER in value;
+  return isOwn(info) || isOwn((request as WithRuntime).runtime?.deno?.info);
 }
 
 const url = Object.getOwnPropertyDescriptor(Request.prototype, "url")?.get;

@@ -7,7 +7,7 @@ import { count, counters } from "../../transfer/stats.ts";
 import { whyBunCopies } from "./bun_way.ts";
 import { RecentMap } from "../../recent_map.ts";
 import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from "./fetch_response.ts";
-import { isTls, remoteAddrOf } from "./server_info.ts";
+import { isOwnServer, isTls, remoteAddrOf } from "./server_info.ts";
 import type { WebRequest, WebResponse } from "../../types.ts";
 import { type BodyWay, type Connection, FIRST, Handoff, type Plan } from "./handoff.ts";
 
@@ -51,7 +51,7 @@ const DATE = 37;
  *
  * The connection ends with such a response. Requests that are pipelined behind it are not answered (RFC 9112, 9.6).
  * On Bun responses stay as they are, as Bun.serve sends files by sendfile(2) itself from 1 MiB up; `onBody` and
- * `sendfileStats()` are told which.
+ * `sendfileStats()` are told which. In `serve` of this package it leaves all files to the server, which sends them so.
  *
  * Where it is called with the request alone, as by srvx, the connection is taken from `request.runtime`.
  *
@@ -107,6 +107,7 @@ export function withSendfile<Info>(
     });
   };
   return (request, info) => {
+    if (isOwnServer(request, info)) return handler(request, info as Info);
     const before = countFileStreams();
     const response = handler(request, info as Info); // undefined only where the server has none
     const pass = (response: Response) =>

@@ -1,0 +1,190 @@
+import { KEEP_FILE, type KeepFile } from "../http/keep_file.ts";
+import type { Head } from "./request_head.ts";
+
+/** What a request is made of once somebody asks for it. */
+export interface RequestSource {
+  readonly head: Head;
+  readonly url: string;
+  /** Aborted once the client has left. Made where it is asked for. */
+  readonly signal: AbortSignal;
+  /** As of {@link KEEP_FILE}. */
+  readonly keepFile: KeepFile;
+}
+
+type Inside = Record<symbol, unknown>;
+
+/**
+ * The header fields of a request, as `Headers`. To make a real one costs about as much as to parse the request, and
+ * most handlers want one or two fields. What is asked for by name is looked up in the head. Everything else goes to a
+ * real object, made then, which the prototype's own methods find under the symbols that they look for.
+ */
+class LazyHeaders {
+  readonly #fields: ReadonlyMap<string, string>;
+  #real: Headers | undefined;
+
+  constructor(fields: ReadonlyMap<string, string>) {
+    this.#fields = fields;
+  }
+
+  get(...[name]: [string]): string | null {
+    const value = this.#fields.get(name);
+    if (value !== undefined) return value;
+    if (typeof name !== "string" || !NAME.test(name)) {
+      return Reflect.apply(this.real.get, this.real, arguments);
+    }
+    return this.#fields.get(name.toLowerCase()) ?? null;
+  }
+
+  has(...[name]: [string]): boolean {
+    if (typeof name !== "string" || !NAME.test(name)) {
+      return Reflect.apply(this.real.has, this.real, arguments);
+    }
+    return this.#fields.has(name) || this.#fields.has(name.toLowerCase());
+  }
+
+  get real(): Headers {
+    if (this.#real) return this.#real;
+    const real = new Headers();
+    for (const [name, value] of this.#fields) real.append(name, value);
+    // A request's are not for the handler to change, as in Deno.serve.
+    if (guard) (real as unknown as Inside)[guard] = "immutable";
+    return this.#real = real;
+  }
+}
+
+/** A field-name; anything else is an error that the real object throws. */
+const NAME = /^[!#$%&'*+.^_`|~\w-]+$/;
+
+/** A request as `Request`, made real as late as {@link LazyHeaders}. Of one with a body there is none. */
+class LazyRequest {
+  readonly #source: RequestSource;
+  #headers: LazyHeaders | undefined;
+  #real: Request | undefined;
+
+  constructor(source: RequestSource) {
+    this.#source = source;
+  }
+
+  get method(): string {
+    return this.#source.head.method;
+  }
+
+  get url(): string {
+    return this.#source.url;
+  }
+
+  get headers(): Headers {
+    return (this.#headers ??= new LazyHeaders(this.#source.head.fields)) as unknown as Headers;
+  }
+
+  get signal(): AbortSignal {
+    return this.#source.signal;
+  }
+
+  get body(): null {
+    return null;
+  }
+
+  get [KEEP_FILE](): KeepFile {
+    return this.#source.keepFile;
+  }
+
+  get real(): Request {
+    return this.#real ??= realRequest(this.#source, (this.headers as unknown as LazyHeaders).real);
+  }
+}
+
+/** A request whose `Request` is made at once. */
+function realRequest({ head: { method }, url, signal }: RequestSource, headers: Headers): Request {
+  const init = { method, headers, signal };
+  let real: Request;
+  try {
+    real = new Request(url, init);
+  } catch (error) {
+    // A Host that is no URL's. The rest of the request is none the worse.
+    if (!(error instanceof TypeError)) throw error;
+    real = new Request("http://localhost/", init);
+  }
+  if (inner) showUrl((real as unknown as Inside)[inner], url);
+  return real;
+}
+
+/** Makes copies of a request show its URL as it came, as in Deno.serve: `new Request` has put it into the normal form. */
+function showUrl(inner: unknown, url: string): void {
+  const { urlListProcessed } = inner as { urlListProcessed?: unknown };
+  if (Array.isArray(urlListProcessed)) urlListProcessed[0] = url;
+}
+
+let inner: symbol | undefined;
+let guard: symbol | undefined;
+let isLazy: boolean | undefined;
+
+/** Whether a lazy request does all that a real one does. */
+export function canBeLazy(): boolean {
+  return isLazy ??= prepare();
+}
+
+/** Makes a request for a handler. */
+export function requestOf(source: RequestSource): Request {
+  if (canBeLazy()) return new LazyRequest(source) as unknown as Request;
+  return realRequest(source, new LazyHeaders(source.head.fields).real);
+}
+
+/** Puts the runtime's classes behind ours. False where what they do then is not what they do with their own. */
+function prepare(): boolean {
+  try {
+    const headers = new Headers();
+    guard = Object.getOwnPropertySymbols(headers).find(({ description }) => description === "guard");
+    stand(LazyHeaders.prototype, Headers.prototype, headers);
+    const request = new Request("http://localhost/");
+    inner = Object.getOwnPropertySymbols(request).find(({ description }) => description === "request");
+    stand(LazyRequest.prototype, Request.prototype, request);
+    return behaves();
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Makes instances of `lazy` ones of `real`: `instanceof` holds, and each own property that the runtime gives its
+ * instances is that of the real object.
+ */
+function stand(lazy: { readonly real: object }, real: object, sample: object): void {
+  Object.setPrototypeOf(lazy, real);
+  delete (lazy as { constructor?: unknown }).constructor;
+  for (const symbol of Object.getOwnPropertySymbols(sample)) {
+    Object.defineProperty(lazy, symbol, {
+      get(this: { real: Inside }) {
+        return this.real[symbol];
+      },
+      set(this: { real: Inside }, value: unknown) {
+        this.real[symbol] = value;
+      },
+    });
+  }
+}
+
+/** What runtimes look up in private fields, where no prototype leads, would throw here. */
+function behaves(): boolean {
+  const fields = new Map([["a", "b"], ["cookie", "c"]]);
+  const head = { method: "HEAD", fields } as unknown as Head;
+  const { signal } = new AbortController();
+  const request = new LazyRequest({
+    head,
+    url: "http://localhost/x?y",
+    signal,
+    keepFile() {},
+  }) as unknown as Request;
+  const copies = [
+    request,
+    request.clone(),
+    new Request(request),
+    new Request(request, { redirect: "manual" }),
+  ];
+  return copies.every((copy) =>
+    copy instanceof Request && copy.headers instanceof Headers && copy.method === "HEAD" &&
+    copy.url === "http://localhost/x?y" && !copy.bodyUsed && copy.body === null &&
+    new Headers(copy.headers).get("a") === "b" && copy.headers.get("A") === "b" &&
+    JSON.stringify([...copy.headers]) === '[["a","b"],["cookie","c"]]' && copy.signal instanceof AbortSignal
+  );
+}

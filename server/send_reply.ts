@@ -1,0 +1,186 @@
+import { Buffer } from "node:buffer";
+import * as fs from "node:fs";
+import { isSameFile } from "../ffi/file_id.ts";
+import { type FileBody, openRegular } from "../http/root/open_file.ts";
+import { bytesOf } from "../http/send/parts.ts";
+import type { FileStream } from "../http/send/fetch_response.ts";
+import { transmit } from "../http/send/socket.ts";
+import { join, type Reply, type StreamBody } from "./reply.ts";
+import type { Transport } from "./transport.ts";
+
+/** Where a reply goes. */
+export interface Outlet {
+  readonly transport: Transport;
+  /** Writes all. Rejects where the connection is over. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Says what the connection waits for from here on. */
+  waitFor(what: "file" | "stream"): void;
+  /** Calls `onGone` once the client has ended its side or the connection is over. */
+  watch(onGone: () => void): void;
+  /** Aborted once the connection is over. */
+  readonly closed: AbortSignal;
+}
+
+/** The stream of a body has failed, or has given what is no body's. */
+export class BodyError extends Error {
+  override readonly name = "BodyError";
+  constructor(cause: unknown) {
+    super("the body of a response has failed", { cause });
+  }
+}
+
+/**
+ * Sends a reply, and gives why it was not sent whole; undefined where it was. `connection`: what is to be said of the
+ * connection, where the reply does not end it.
+ */
+export function sendReply(
+  reply: Reply,
+  connection: "close" | "keep-alive" | undefined,
+  outlet: Outlet,
+): unknown | Promise<unknown> {
+  const head = `${reply.head}${connectionLine(reply, connection)}\r\n`;
+  const { body } = reply;
+  if (body === undefined || body instanceof Uint8Array) return sendBytes(head, body, outlet);
+  if ("stream" in body) return pump(head, body, outlet);
+  outlet.waitFor("file");
+  const outcome = transmit(outlet.transport.socket, head, body.file, body.rateLimit, outlet.closed);
+  return outcome instanceof Promise ? outcome.then(problemOf) : problemOf(outcome);
+}
+
+function problemOf({ problem }: { readonly problem?: string }): unknown {
+  return problem === undefined ? undefined : new Error(problem);
+}
+
+/** HTTP/1.0 ends a connection without a word. */
+function connectionLine({ old, last, saysClose }: Reply, connection: string | undefined): string {
+  if (saysClose) return "";
+  if (last || connection === "close") return old ? "" : "connection: close\r\n";
+  return connection === undefined ? "" : `connection: ${connection}\r\n`;
+}
+
+function sendBytes(head: string, body: Uint8Array | undefined, outlet: Outlet): unknown | Promise<unknown> {
+  const all = join(head, body) ?? Buffer.concat([bytesOf(head), body ?? NOTHING]);
+  const sent = outlet.transport.send?.(all) ?? 0;
+  if (sent === all.length) return undefined;
+  return outlet.write(all.slice(sent)).then(nothing, itself);
+}
+
+const NOTHING = new Uint8Array(0);
+const nothing = () => undefined;
+const itself = (error: unknown) => error;
+
+/** Rounds of promises for which the head waits for a first chunk that is there already. */
+const SOON = 8;
+
+/** Sends a stream, a chunk only once the one before has left. */
+async function pump(head: string, { stream, framing }: StreamBody, outlet: Outlet): Promise<unknown> {
+  let reader: ReadableStreamDefaultReader<Uint8Array>;
+  try {
+    reader = stream.getReader();
+  } catch (error) {
+    return error;
+  }
+  const giveUp = () =>
+    void reader.cancel(outlet.closed.reason).catch(() => {/* nobody is left to be told */});
+  outlet.closed.addEventListener("abort", giveUp, { once: true });
+  try {
+    outlet.watch(() => {});
+    await pumpChunks(head, reader, framing, outlet);
+    return undefined;
+  } catch (error) {
+    reader.cancel(error).catch(() => {/* nobody is left to be told */});
+    return error;
+  } finally {
+    outlet.closed.removeEventListener("abort", giveUp);
+  }
+}
+
+async function pumpChunks(
+  head: string,
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  framing: StreamBody["framing"],
+  outlet: Outlet,
+): Promise<void> {
+  let unsent: Uint8Array = bytesOf(head);
+  let left = typeof framing === "number" ? framing : Infinity;
+  let next = read(reader);
+  for (let i = 0; i < SOON && !next.settled; i++) await undefined;
+  if (!next.settled) {
+    await outlet.write(unsent);
+    unsent = NOTHING;
+  }
+  while (left > 0) {
+    outlet.waitFor("stream");
+    const value = await next.result;
+    outlet.closed.throwIfAborted();
+    if (!(value instanceof Uint8Array)) {
+      if (value === undefined && left === Infinity) break;
+      if (unsent.length > 0) await outlet.write(unsent); // no connection ends without a word
+      throw value instanceof BodyError ? value : new BodyError(shortOf(value, left));
+    }
+    const chunk = value.length > left ? value.subarray(0, left) : value;
+    if (chunk.length > 0) {
+      await outlet.write(framing === "chunked" ? toChunk(unsent, chunk) : Buffer.concat([unsent, chunk]));
+      unsent = NOTHING;
+      left -= chunk.length;
+    }
+    next = read(reader);
+  }
+  // What was promised has been sent, and the connection does not wait for what comes too much.
+  if (left === 0) next.result.then((value) => value && reader.cancel()).catch(nothing);
+  if (framing === "chunked") unsent = Buffer.concat([unsent, LAST_CHUNK]);
+  if (unsent.length > 0) await outlet.write(unsent);
+}
+
+function shortOf(value: unknown, left: number): Error {
+  return value === undefined
+    ? new Error(`the body ended ${left} bytes before its Content-Length`)
+    : new TypeError("a chunk of the body is no Uint8Array");
+}
+
+const LAST_CHUNK = bytesOf("0\r\n\r\n");
+
+function toChunk(before: Uint8Array, chunk: Uint8Array): Uint8Array {
+  return Buffer.concat([before, bytesOf(`${chunk.length.toString(16)}\r\n`), chunk, CRLF]);
+}
+
+const CRLF = bytesOf("\r\n");
+
+interface Reading {
+  /** The next chunk, undefined at the end, or why there is none. */
+  readonly result: Promise<unknown>;
+  settled: boolean;
+}
+
+function read(reader: ReadableStreamDefaultReader<Uint8Array>): Reading {
+  const reading: Reading = {
+    result: reader.read().then(({ value }) => value, (error) => new BodyError(error)).finally(() => {
+      reading.settled = true;
+    }),
+    settled: false,
+  };
+  return reading;
+}
+
+/** Closes what a reply holds that is not sent. */
+export function giveUpReply({ body, ended }: Reply, problem: unknown): void {
+  if (body !== undefined && !(body instanceof Uint8Array)) {
+    if ("stream" in body) body.stream.cancel(problem).catch(() => {/* nobody is left to be told */});
+    else fs.closeSync(body.file.file.fd);
+  }
+  ended(problem);
+}
+
+/**
+ * The file that a body stands for, open and the caller's. Undefined where it has been read of, or is another file by
+ * now.
+ */
+export function takeFile({ body, take }: FileStream): FileBody | undefined {
+  if (take) return take() ? body : undefined;
+  const found = openRegular(body.file.real);
+  if (found.kind === "file" && isSameFile(found, body.file) && found.size === body.file.size) {
+    return { ...body, file: found };
+  }
+  if (found.kind === "file") fs.closeSync(found.fd);
+  return undefined;
+}

@@ -1,0 +1,74 @@
+import type { ServeAddr, ServeHandler, ServeHandlerInfo, Server, ServeSettings } from "./serve_types.ts";
+
+/** The parts of Bun in use. */
+interface BunServer {
+  readonly hostname: string;
+  readonly port: number;
+  stop(closeConnections?: boolean): Promise<void>;
+  ref(): void;
+  unref(): void;
+  requestIP(request: Request): { readonly address: string; readonly port: number } | null;
+}
+
+interface BunGlobal {
+  serve(options: {
+    hostname: string;
+    port: number;
+    reusePort: boolean;
+    idleTimeout: number;
+    tls?: { readonly cert: string; readonly key: string };
+    fetch(request: Request, server: BunServer): Response | Promise<Response>;
+    error(error: unknown): Response | Promise<Response>;
+  }): BunServer;
+}
+
+/** `serve` on Bun, whose own server sends files by sendfile(2). */
+export function serveBun(handler: ServeHandler, settings: ServeSettings): Server {
+  const { hostname, port, reusePort, signal, tls, onListen, onError } = settings;
+  const { Bun } = globalThis as unknown as { Bun: BunGlobal };
+  const server = Bun.serve({
+    hostname,
+    port,
+    reusePort,
+    idleTimeout: 0, // as Deno.serve has none: a handler may take its time
+    ...(tls ? { tls } : {}),
+    fetch: (request, server) => handler(request, infoOf(request, server)),
+    error: onError,
+  });
+  const addr: ServeAddr = { transport: "tcp", hostname: addressOf(server.hostname), port: server.port };
+  let finish = () => {};
+  const finished = new Promise<void>((resolve) => finish = resolve);
+  const abort = () => void server.stop(true).then(finish);
+  let stopping: Promise<void> | undefined;
+  const shutdown = () =>
+    stopping ??= server.stop().then(() => {
+      signal?.removeEventListener("abort", abort);
+      finish();
+    });
+  signal?.addEventListener("abort", abort, { once: true });
+  if (signal?.aborted) abort();
+  onListen(addr);
+  return {
+    addr,
+    finished,
+    shutdown,
+    ref: () => server.ref(),
+    unref: () => server.unref(),
+    [Symbol.asyncDispose]: shutdown,
+  };
+}
+
+/** Bun gives a hostname back as it was asked for. */
+function addressOf(hostname: string): string {
+  return hostname === "localhost" ? "127.0.0.1" : hostname;
+}
+
+function infoOf(request: Request, server: BunServer): ServeHandlerInfo {
+  return {
+    get remoteAddr(): ServeAddr {
+      const { address, port } = server.requestIP(request) ?? { address: "", port: 0 };
+      return { transport: "tcp", hostname: address, port };
+    },
+    completed: Promise.resolve(),
+  };
+}

@@ -1,0 +1,66 @@
+import { FetchSite } from "./fetch_site.ts";
+import { authorityOf, isEverywhere } from "./serve_options.ts";
+import type { ServeAddr, ServeHandler, Server, ServeSettings } from "./serve_types.ts";
+import { FileServer } from "./server.ts";
+import { Tunnels, whyNoTunnels } from "./tunnel.ts";
+
+/** `serve` on Deno. Throws the runtime's error where it cannot listen. */
+export function serveDeno(handler: ServeHandler, settings: ServeSettings): Server {
+  return settings.tls || whyNoTunnels() !== undefined
+    ? serveByRuntime(handler, settings)
+    : serveByEngine(handler, settings);
+}
+
+function serveByRuntime(handler: ServeHandler, { tls, ...options }: ServeSettings): Server {
+  const all = { ...options, ...tls } as Deno.ServeTcpOptions;
+  return Deno.serve(all, handler as Deno.ServeHandler<Deno.NetAddr>) as unknown as Server;
+}
+
+function serveByEngine(handler: ServeHandler, settings: ServeSettings): Server {
+  const { hostname, port, reusePort, signal, onListen, onError } = settings;
+  const tunnels = new Tunnels(handler, onError);
+  let host = "";
+  const server = new FileServer(new FetchSite(handler, onError, tunnels, () => host));
+  let addr: ServeAddr;
+  try {
+    const found = server.listen({ host: hostname, port, shared: reusePort });
+    addr = { transport: "tcp", hostname: server.host ?? hostname, port: found };
+  } catch (error) {
+    tunnels.close();
+    throw error;
+  }
+  host = `${isLocal(addr.hostname) ? "localhost" : authorityOf(addr.hostname)}:${addr.port}`;
+  let finish = () => {};
+  const finished = new Promise<void>((resolve) => finish = resolve);
+  const abort = () => {
+    server.close();
+    tunnels.close();
+    server.ended().then(finish);
+  };
+  let stopping: Promise<void> | undefined;
+  const shutdown = () =>
+    stopping ??= Promise.all([server.stop(), tunnels.stop()]).then(() => {
+      signal?.removeEventListener("abort", abort);
+      finish();
+    });
+  const keepAlive = (on: boolean) => {
+    server.keepAlive(on);
+    tunnels.keepAlive(on);
+  };
+  signal?.addEventListener("abort", abort, { once: true });
+  if (signal?.aborted) abort();
+  onListen(addr);
+  return {
+    addr,
+    finished,
+    shutdown,
+    ref: () => keepAlive(true),
+    unref: () => keepAlive(false),
+    [Symbol.asyncDispose]: shutdown,
+  };
+}
+
+/** What Deno.serve calls localhost in the URL of a request that names no host. */
+function isLocal(hostname: string): boolean {
+  return isEverywhere(hostname) || hostname.startsWith("127.") || hostname === "::1";
+}

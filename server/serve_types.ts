@@ -1,0 +1,85 @@
+import type { WebAbortSignal, WebRequest, WebResponse } from "../types.ts";
+
+/** Where a server listens, or a client's end of a connection. */
+export interface ServeAddr {
+  readonly transport: "tcp";
+  /** The IP address. */
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** What a handler is told beside the request, as by `Deno.serve`. */
+export interface ServeHandlerInfo {
+  /** The client's address. */
+  readonly remoteAddr: ServeAddr;
+  /**
+   * Resolves once the response has been handed to the system, and rejects where that failed. On Bun, which does not
+   * tell, it resolves once the handler has given its response.
+   */
+  readonly completed: Promise<void>;
+}
+
+/** Answers requests, as a handler of `Deno.serve` does. */
+export type ServeHandler = (
+  request: WebRequest,
+  info: ServeHandlerInfo,
+) => WebResponse | Promise<WebResponse>;
+
+/** An object with a handler, such as an application of Hono, h3 or Elysia, or a module's `export default { fetch }`. */
+export interface ServeFetch {
+  /** The handler. */
+  fetch: ServeHandler;
+}
+
+/** Options of `serve`: those of `Deno.serve`. */
+export interface ServeOptions {
+  /** The address to listen on. @default "0.0.0.0" */
+  hostname?: string;
+  /** The TCP port; 0 for any that is free. @default 8000 */
+  port?: number;
+  /** Ends the server and all connections at once when it is aborted. @default none */
+  signal?: WebAbortSignal;
+  /** Whether other processes may listen on the port as well (Deno wants `--unstable-net` for it). @default false */
+  reusePort?: boolean;
+  /** Called once the server listens. @default a line on the console with its URL */
+  onListen?: (addr: ServeAddr) => void;
+  /** Answers where the handler has thrown. @default writes the error on the console and answers 500 */
+  onError?: (error: unknown) => WebResponse | Promise<WebResponse>;
+  /** A certificate in PEM, for HTTPS by the runtime's own server. @default none */
+  cert?: string;
+  /** The certificate's private key in PEM. @default none */
+  key?: string;
+}
+
+/** What `await using` asks for, in programs whose language has it. */
+export type AsyncDisposal = SymbolConstructor extends { readonly asyncDispose: infer Name extends symbol }
+  ? { readonly [name in Name]: () => Promise<void> }
+  : unknown;
+
+/** A running server, as `Deno.serve` gives it. */
+export type Server = RunningServer & AsyncDisposal;
+
+/** A {@link Server} but for its disposal, which is its `shutdown`. */
+export interface RunningServer {
+  /** Where it listens. */
+  readonly addr: ServeAddr;
+  /** Resolves once the server has ended and all its connections are closed. */
+  readonly finished: Promise<void>;
+  /** Takes no more requests, finishes what is under way, and resolves when that is done. */
+  shutdown(): Promise<void>;
+  /** Lets the server keep the process running, as it does at first. */
+  ref(): void;
+  /** Lets the process end although the server runs. */
+  unref(): void;
+}
+
+/** Options with their defaults. */
+export interface ServeSettings {
+  readonly hostname: string;
+  readonly port: number;
+  readonly reusePort: boolean;
+  readonly signal: WebAbortSignal | undefined;
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  readonly onListen: (addr: ServeAddr) => void;
+  readonly onError: (error: unknown) => WebResponse | Promise<WebResponse>;
+}

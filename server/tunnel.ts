@@ -1,0 +1,192 @@
+import { OWN_SERVER } from "../http/keep_file.ts";
+import type { HandedOver } from "./connection.ts";
+import type { ServeAddr, ServeHandler, ServeHandlerInfo } from "./serve_types.ts";
+import { Warnings } from "./warnings.ts";
+import type { Transport } from "./transport.ts";
+
+/** Bytes that are passed on at a time: of what says little, such as a WebSocket, of which there may be thousands; of a body. */
+const FEW = 2 * 1024;
+const MANY = 64 * 1024;
+
+/** One connection between a client and the inner server. */
+interface Tunnel {
+  readonly inner: Deno.TcpConn;
+  readonly client: ServeAddr;
+  /** Resolves once the inner server has shown that it has taken the connection. */
+  readonly taken: Promise<void>;
+  show(): void;
+}
+
+/**
+ * The runtime's own server behind ours, for all that ours does not know: it gets such connections byte for byte.
+ *
+ * It listens on loopback, where any process of the machine can connect. What it answers comes by a tunnel of ours: it
+ * knows these by their port, and no other connection can have the port of one that is open.
+ */
+export class Tunnels {
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #abort = new AbortController();
+  readonly #tunnels = new Map<number, Tunnel>();
+  /** Those whose port is not known yet. */
+  #connecting = 0;
+  #keepsAlive = true;
+  readonly #warnings = new Warnings((line) => console.error(line));
+
+  constructor(handler: ServeHandler, onError: (error: unknown) => Response | Promise<Response>) {
+    this.#server = Deno.serve({
+      hostname: LOOPBACK,
+      port: 0,
+      signal: this.#abort.signal,
+      onListen() {},
+      onError,
+    }, (request, info) => {
+      const { hostname, port } = info.remoteAddr;
+      const tunnel = hostname === LOOPBACK ? this.#tunnels.get(port) : undefined;
+      if (!tunnel) return new Response(null, { status: 403, headers: { connection: "close" } });
+      tunnel.show();
+      return handler(request, new TunnelInfo(tunnel.client, info));
+    });
+    this.#server.unref(); // the connections that lead to it keep the process running
+  }
+
+  /** Passes everything on, both ways, until the end of the connection. */
+  async run(connection: HandedOver): Promise<void> {
+    const inner = await this.#connect();
+    if (!inner) return await refuse(connection);
+    const { port } = inner.localAddr as Deno.NetAddr;
+    let show = () => {};
+    const taken = new Promise<void>((resolve) => show = resolve);
+    const client = clientOf(connection.transport);
+    this.#tunnels.set(port, { inner, client, taken, show });
+    const end = () => close(inner);
+    connection.closed.addEventListener("abort", end, { once: true });
+    try {
+      if (connection.closed.aborted) return;
+      const up = pass((into) => connection.read(into), (bytes) => writeAll(inner, bytes));
+      const upwards = up.then(() => inner.closeWrite()).catch(
+        () => {/* it is over, as the other way tells */},
+      );
+      await pass(async (into) => {
+        const bytes = await inner.read(into) ?? 0;
+        show();
+        return bytes;
+      }, (bytes) => connection.write(bytes));
+      connection.finish();
+      await upwards;
+      // What the client still sends is read: closed over it, the connection would be reset and the response lost.
+      await pass((into) => connection.read(into), () => Promise.resolve());
+    } catch {
+      // One of the two is gone, and so will be the other.
+    } finally {
+      show();
+      connection.closed.removeEventListener("abort", end);
+      this.#tunnels.delete(port);
+      close(inner);
+    }
+  }
+
+  /** Undefined where no connection can be made: descriptors have run out, or the server is ending. */
+  async #connect(): Promise<Deno.TcpConn | undefined> {
+    this.#connecting++;
+    try {
+      const inner = await Deno.connect({ hostname: LOOPBACK, port: this.#server.addr.port });
+      inner.setNoDelay();
+      if (!this.#keepsAlive) inner.unref();
+      return inner;
+    } catch (error) {
+      const { code, name, message } = error as Error & { code?: string };
+      const kind = code ?? name;
+      this.#warnings.warn(kind, `a request could not be handed to Deno.serve: ${kind}: ${message}`);
+      return undefined;
+    } finally {
+      this.#connecting--;
+    }
+  }
+
+  /** Takes no more connections, and resolves once all that was begun has been answered. */
+  async stop(): Promise<void> {
+    // The listener's end would reset connections that the server has not accepted yet.
+    while (this.#connecting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    await Promise.all([...this.#tunnels.values()].map(({ taken }) => taken));
+    await this.#server.shutdown();
+  }
+
+  /** Whether the connections to the inner server keep the process running, as they do at first. */
+  keepAlive(on: boolean): void {
+    this.#keepsAlive = on;
+    for (const { inner } of this.#tunnels.values()) on ? inner.ref() : inner.unref();
+  }
+
+  /** Ends everything at once. */
+  close(): void {
+    this.#abort.abort();
+  }
+}
+
+const LOOPBACK = "127.0.0.1";
+
+/** Why there can be no inner server: a permission that is not granted, and is not asked for. Undefined: it can be. */
+export function whyNoTunnels(): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "net", host: LOOPBACK });
+  return state === "granted" ? undefined : `no permission to connect to ${LOOPBACK}: run with --allow-net`;
+}
+
+/** The client's address, which Deno knows since it has accepted the connection. */
+export function clientOf({ socket }: Transport): ServeAddr {
+  return (socket as Deno.TcpConn).remoteAddr as ServeAddr;
+}
+
+class TunnelInfo implements ServeHandlerInfo {
+  readonly [OWN_SERVER] = true;
+  readonly remoteAddr: ServeAddr;
+  readonly #inner: Deno.ServeHandlerInfo;
+
+  constructor(client: ServeAddr, inner: Deno.ServeHandlerInfo) {
+    this.remoteAddr = client;
+    this.#inner = inner;
+  }
+
+  get completed(): Promise<void> {
+    return this.#inner.completed;
+  }
+}
+
+/** Passes on what `read` gives, until its end. */
+async function pass(
+  read: (into: Uint8Array) => Promise<number>,
+  write: (bytes: Uint8Array) => Promise<void>,
+): Promise<void> {
+  let buffer = new Uint8Array(FEW);
+  for (let bytes; (bytes = await read(buffer)) > 0;) {
+    await write(buffer.subarray(0, bytes));
+    if (bytes === buffer.length) buffer = new Uint8Array(MANY);
+    else if (bytes < FEW && buffer.length > FEW) buffer = new Uint8Array(FEW);
+  }
+}
+
+/** Says that nobody can answer now. What the client has sent is read: else the connection would be reset. */
+async function refuse(connection: HandedOver): Promise<void> {
+  try {
+    await connection.write(UNAVAILABLE);
+    connection.finish();
+    await pass((into) => connection.read(into), () => Promise.resolve());
+  } catch {
+    // it is gone already
+  }
+}
+
+const UNAVAILABLE = new TextEncoder().encode(
+  "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+);
+
+async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await conn.write(bytes.subarray(at));
+}
+
+function close(conn: Deno.Conn): void {
+  try {
+    conn.close();
+  } catch {
+    // it is closed already
+  }
+}
