@@ -18,6 +18,7 @@ import {
   type WebRequest,
   withSendfile,
 } from "@zerocopy/sendfile/http";
+import { serve } from "@zerocopy/sendfile/serve";
 
 type IsAny<T> = 0 extends (1 & T) ? true : false;
 
@@ -28,6 +29,18 @@ export const known: { socket: IsAny<SendfileSocket>; file: IsAny<SendfileFile>; 
     file: false,
     request: false,
   };
+
+/** A server that is right. */
+export async function serveRight(): Promise<void> {
+  const server = serve(
+    { port: 0, onListen: ({ port }) => void port.toFixed() },
+    (request, { remoteAddr }) => {
+      return serveFile(request, remoteAddr.hostname);
+    },
+  );
+  server.unref();
+  await server.shutdown();
+}
 
 /** Calls that are right. */
 export async function right(socket: SendfileSocket, signal: WebAbortSignal): Promise<number> {
