@@ -68,6 +68,8 @@ async function withExample(
 const BY_RESPONSE = /way: "sendfile"/;
 /** On Deno past the server; on Bun by Bun.serve's own sendfile(2), which has no reason against it. */
 const BY_FETCH = isBun ? /^\{ via: "native",? \}$/ : /^\{ via: "sendfile",? \}$/;
+/** On Deno by `serve` itself, which counts it; on Bun by Bun.serve, which counts nothing. */
+const BY_SERVE = isBun ? /^\{ transfers: 0, / : /^\{ transfers: 1, .*bytes: 5242881,? \}$/;
 
 const FRAMEWORKS: Record<string, RegExp> = {
   express: BY_RESPONSE,
@@ -77,6 +79,9 @@ const FRAMEWORKS: Record<string, RegExp> = {
   elysia: BY_FETCH,
   h3: BY_FETCH,
   srvx: BY_FETCH,
+  serve_hono: BY_SERVE,
+  serve_h3: BY_SERVE,
+  serve_elysia: BY_SERVE,
 };
 
 for (const [name, way] of Object.entries(FRAMEWORKS)) {
