@@ -3,6 +3,7 @@ import { BOUNDARY } from "./mutations/boundary.ts";
 import { FFI } from "./mutations/ffi.ts";
 import { HANDOFF } from "./mutations/handoff.ts";
 import { SERVER } from "./mutations/server.ts";
+import { SERVE } from "./mutations/serve.ts";
 import { SOCKETS } from "./mutations/sockets.ts";
 import { TRANSFER } from "./mutations/transfer.ts";
 
@@ -14,4 +15,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...HANDOFF,
   ...BOUNDARY,
   ...SERVER,
+  ...SERVE,
 ];
