@@ -10,6 +10,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { fileURLToPath } from "node:url";
 import type { WebURL } from "../types.ts";
 import { planPath, type Preset, type RequestHead, type ResponsePlan } from "./file_response.ts";
+import { holdReadingFor } from "./send/hold_reading.ts";
 import { cutOff, deliver, inTurn } from "./send/node_response.ts";
 import { planDirectory } from "./directory.ts";
 import { BAD_REQUEST, type OpenFile } from "./root/open_file.ts";
@@ -82,9 +83,11 @@ export async function sendFile(
   const turn = inTurn(request, response);
   if (turn) await turn;
   const requestHead = requestHeadOf(request, response);
-  const plan = options?.root === undefined
-    ? await planPath(requestHead, resolved, name)
-    : await planDirectory(requestHead, resolved, options.root, targetIn(name));
+  const planning = options?.root === undefined
+    ? planPath(requestHead, resolved, name)
+    : planDirectory(requestHead, resolved, options.root, targetIn(name));
+  // No wait where none is needed: in Deno the end of the client's direction may be the next thing that is read.
+  const plan = planning instanceof Promise ? await holdReadingFor(request, planning) : planning;
   return await deliver(request, response, plan, requestHead, resolved);
 }
 
@@ -140,8 +143,8 @@ export function serveStatic(
     const turn = inTurn(request, response);
     if (turn) await turn;
     const requestHead = requestHeadOf(request, response, setHeaders);
-    const promised = planDirectory(requestHead, resolved, root, adapterOf(request, resolved.urlRoot));
-    const plan = promised instanceof Promise ? await promised : promised;
+    const planning = planDirectory(requestHead, resolved, root, requestTargetOf(request, resolved.urlRoot));
+    const plan = planning instanceof Promise ? await holdReadingFor(request, planning) : planning;
     const pass = next && passOn(plan, fallthrough);
     if (pass) return next(...pass);
     const sent = await deliver(request, response, plan, requestHead, resolved);
@@ -196,7 +199,10 @@ function presetOf(
 }
 
 /** Where a router has taken the path of its mount off `url`, `originalUrl` still has it, and the slash at the end. */
-function adapterOf(request: IncomingMessage, urlRoot: readonly string[]): ReturnType<typeof parseTarget> {
+function requestTargetOf(
+  request: IncomingMessage,
+  urlRoot: readonly string[],
+): ReturnType<typeof parseTarget> {
   const { url = "", originalUrl = url } = request as IncomingMessage & { originalUrl?: string };
   const target = parseTarget(url, urlRoot);
   if (originalUrl === url || target.kind === "failure") return target;

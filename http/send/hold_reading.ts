@@ -9,8 +9,8 @@ interface Handle {
   readStart(): unknown;
 }
 
-/** The response that holds each connection's reading. */
-const holders = new WeakMap<Socket, IncomingMessage>();
+/** Who has stopped each connection's reading last. */
+const holders = new WeakMap<Socket, symbol>();
 
 /**
  * Stops reading from the client until the returned function is called, which is to be right after `response.end()`.
@@ -31,11 +31,23 @@ export function holdReading(request: IncomingMessage, socket: Socket): () => voi
   }
   const { _handle: handle } = socket as Socket & { _handle?: Partial<Handle> | null };
   if (!isDeno || !handle?.readStop || !handle.readStart) return () => {};
+  const holder = Symbol();
   handle.readStop();
-  holders.set(socket, request);
+  holders.set(socket, holder);
   const start = () => {
-    // A pipelined request's response has its turn within end(), and holds it then.
-    if (!socket.destroyed && holders.get(socket) === request) (handle as Handle).readStart();
+    // Another may hold it by now: the response to a pipelined request, which has its turn within end().
+    if (!socket.destroyed && holders.get(socket) === holder) (handle as Handle).readStart();
   };
   return () => process.nextTick(start); // behind what end() has scheduled
+}
+
+/** Waits for what the disk has to give, and does not read from the client meanwhile. */
+export async function holdReadingFor<T>(request: IncomingMessage, work: Promise<T>): Promise<T> {
+  if (request.httpVersionMajor !== 1) return await work; // HTTP/2 shares its connection
+  const release = holdReading(request, request.socket);
+  try {
+    return await work;
+  } finally {
+    release();
+  }
 }

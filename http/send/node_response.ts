@@ -7,7 +7,7 @@ import type { RequestHead, ResponsePlan } from "../file_response.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody } from "../root/open_file.ts";
 import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "../headers.ts";
-import { holdReading } from "./hold_reading.ts";
+import { holdReading, holdReadingFor } from "./hold_reading.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { countOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
@@ -69,7 +69,9 @@ export async function deliver(
   // Nobody will read the request's body, and Deno stops at what is left of it: the next request would never come.
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
   const loading = loadSmall(plan, requestHead, resolved, SMALL);
-  const { status, headers, body, problem } = loading instanceof Promise ? await loading : loading;
+  const { status, headers, body, problem } = loading instanceof Promise
+    ? await holdReadingFor(request, loading)
+    : loading;
   try {
     clearBefore(response, status, headers);
     response.writeHead(status, headers);
