@@ -45,7 +45,7 @@ const LOOK = 50;
 const AGAIN = 200;
 
 /** Milliseconds after which a step is taken as it is: a page that cannot be read never comes, and sendfile says why. */
-const PATIENCE = 10_000;
+const DISK_WAIT_MS = 10_000;
 
 /** A range of a file, as the next step would send it. */
 export interface Range {
@@ -169,7 +169,7 @@ export class ReadAhead {
       }
       await sleep(pause, stop);
       const now = performance.now();
-      if (now - began > PATIENCE) {
+      if (now - began > DISK_WAIT_MS) {
         this.#goBlind(now);
       } else if (now > again) {
         this.#asked = range.position;

@@ -69,7 +69,7 @@ const MAX_SKIPPED = 64 * 1024;
 const GRACE = 100;
 
 /** What a connection waits for, and how many seconds at most. Files have a time limit of their own. */
-const PATIENCE = {
+const TIMEOUT_SECONDS = {
   /** A request: nginx's keepalive_timeout. */
   request: 75,
   /** The rest of a head or of a body: client_header_timeout and client_body_timeout. */
@@ -91,7 +91,15 @@ const PATIENCE = {
 };
 
 /** What a connection waits for that may be closed for another one's sake. */
-const IDLE: ReadonlySet<keyof typeof PATIENCE> = new Set(["request", "rest", "end"] as const);
+const IDLE: ReadonlySet<keyof typeof TIMEOUT_SECONDS> = new Set(["request", "rest", "end"] as const);
+
+/** What a look has seen of a connection: the same again means that nothing has happened. */
+interface Look {
+  readonly waitsFor: keyof typeof TIMEOUT_SECONDS;
+  readonly steps: number;
+  /** Bytes that the client has acknowledged, where they are asked for and the system tells. */
+  readonly acked: number | undefined;
+}
 
 /** One connection: requests in, answers out, one after the other, however many have come. */
 export class Connection implements LimitedConnection, Exchange, HandedOver, Outlet {
@@ -99,10 +107,11 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
   readonly #site: Site;
   readonly #reader: Reader;
   readonly #limits: ConnectionLimits | undefined;
-  #waitsFor: keyof typeof PATIENCE = "request";
+  #waitsFor: keyof typeof TIMEOUT_SECONDS = "request";
   /** Counts what has happened, so that a look tells whether anything has since the one before. */
   #steps = 0;
-  #seen = "";
+  #lastLook: Look = { waitsFor: "request", steps: 0, acked: undefined };
+  /** For how many looks, one a second, nothing has happened. */
   #seconds = 0;
   #stopping = false;
   readonly #closed = new AbortController();
@@ -185,18 +194,19 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
 
   /** To be called once a second: ends what is waited for too long. */
   look(): void {
-    if (PATIENCE[this.#waitsFor] === Infinity) {
+    if (TIMEOUT_SECONDS[this.#waitsFor] === Infinity) {
       this.#seconds = 0;
       return;
     }
     const waitsFor = this.#waitsFor === "request" && this.#reader.waiting > 0 ? "rest" : this.#waitsFor;
     // A listing of some megabytes, too, is for a client that takes it slowly.
     const acked = waitsFor === "room" ? acknowledgedBy(adapterOf(this.transport.socket)) : undefined;
-    const now = `${waitsFor} ${this.#steps} ${acked}`;
-    this.#seconds = now === this.#seen ? this.#seconds + 1 : 0;
-    this.#seen = now;
+    const last = this.#lastLook;
+    const isSame = waitsFor === last.waitsFor && this.#steps === last.steps && acked === last.acked;
+    this.#seconds = isSame ? this.#seconds + 1 : 0;
+    this.#lastLook = { waitsFor, steps: this.#steps, acked };
     // The response has left; nobody needs the body that the server would wait for.
-    const most = this.#stopping && waitsFor === "rest" ? PATIENCE.end : PATIENCE[waitsFor];
+    const most = this.#stopping && waitsFor === "rest" ? TIMEOUT_SECONDS.end : TIMEOUT_SECONDS[waitsFor];
     if (this.#seconds < most) return;
     if (waitsFor === "room") this.#closed.abort(timedOut(most * 1000, 0));
     this.close();
@@ -265,7 +275,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return head.kind === "head" ? head : head.status;
   }
 
-  #step(waitsFor: keyof typeof PATIENCE): void {
+  #step(waitsFor: keyof typeof TIMEOUT_SECONDS): void {
     if (waitsFor !== this.#waitsFor) this.#limits?.setIdle(this, IDLE.has(waitsFor));
     this.#waitsFor = waitsFor;
     this.#steps++;

@@ -1335,17 +1335,17 @@ test("a connection waits 60 seconds for the rest of a body", () =>
     await assertWaits(transport, connection, 60);
   }));
 
-test("a connection waits 60 seconds for room for bytes that are no file's, anew whenever some have left", () =>
+test("a connection waits 120 seconds for room for bytes that are no file's, anew whenever some have left", () =>
   alone(async (transport, connection, place) => {
     transport.room = 0;
     transport.push(request("/"));
     await turn();
     for (let i = 1; i <= 3; i++) {
-      await look(connection, 55);
+      await look(connection, 115);
       transport.makeRoom(100);
       await until(() => transport.output.length === 100 * i, "some bytes");
     }
-    await assertWaits(transport, connection, 60);
+    await assertWaits(transport, connection, 120);
     await until(() => place.sent.length === 1 && place.sent[0].problem, "the end of the response");
   }, answerLarge));
 
