@@ -59,7 +59,7 @@ const LEAST = 64;
 const CLOSE = "connection: close\r\n";
 
 /** Milliseconds for which the head may take to leave. */
-const SEARCH_MS = 100;
+const HEAD_TIMEOUT_MS = 100;
 
 /** Turns of the event loop after which waiting for the head is given to a timer. */
 const TURNS = 20;
@@ -218,7 +218,7 @@ export class Handoff {
 
   /** What `look` gives, once it is something; undefined where it stays false for too long. */
   async #soon<T>(look: () => T | false): Promise<T | undefined> {
-    const deadline = performance.now() + SEARCH_MS;
+    const deadline = performance.now() + HEAD_TIMEOUT_MS;
     for (let i = 0; i < TURNS || performance.now() < deadline; i++) {
       const seen = look();
       if (seen !== false) return seen;
