@@ -7,14 +7,14 @@
 
 import { resolve } from "node:path";
 import * as fs from "node:fs";
-import { networkInterfaces } from "node:os";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { urls, zeroCopy } from "./cli/banner.ts";
 import { type Command, Failure, HELP, parseCommand } from "./cli/arguments.ts";
+import { listen } from "./cli/listen.ts";
 import { siteOf } from "./cli/handler.ts";
+import { readTls } from "./cli/tls.ts";
 import { commandLine, isWorker, startWorker, work, Workers } from "./cli/workers.ts";
-import { whyNotSendfile } from "./mod.ts";
-import { adviceFor } from "./report/advice.ts";
 import { isBun, isDeno } from "./runtime.ts";
 import { FileServer } from "./server/server.ts";
 import { VERSION } from "./version.ts";
@@ -39,38 +39,33 @@ function createServer(root: string, command: Command): FileServer {
   }
 }
 
-function listen(server: FileServer, host: string, port: number, shared = false): number {
-  try {
-    return server.listen({ host, port, shared });
-  } catch (error) {
-    const { code, message } = error as { code?: string; message: string };
-    const reason = code === "EADDRINUSE" ? "the port is in use" : message;
-    throw new Failure(`cannot listen on ${authority(host, port)}: ${reason}`, 1);
-  }
-}
-
 async function serve(command: Command): Promise<void> {
   if (!isDeno && !isBun) {
     throw new Failure("the static server needs Deno or Bun; Node.js has serveStatic of ./node", 1);
   }
   const { host, workers } = command;
   const root = rootOf(command.directory);
+  const tls = command.tls && readTls(command.tls);
   const server = createServer(root, command);
+  const at = (port: number | undefined, shared = false) => listen(server, { host, shared, tls }, port);
   if (isWorker) {
     // deno-lint-ignore require-await -- makes a rejection of what listen throws
-    return work({ listen: async (port) => listen(server, host, port, true), stop: () => server.stop() });
+    return work({ listen: async (port) => at(port, true), stop: () => server.stop() });
   }
-  const pool = workers > 1 ? new Workers((port) => startWorker({ root, host, port }), endWith) : undefined;
+  const files = command.tls ? [command.tls.cert, command.tls.key] : [];
+  const pool = workers > 1
+    ? new Workers((port) => startWorker({ root, host, port, files }), endWith)
+    : undefined;
   endOnSignals(pool ?? server, () => pool?.kill());
-  const port = listen(server, host, command.port);
+  const port = at(command.port);
   if (pool) {
     // It was asked for alone: with others it would be shared also with servers that are none of ours.
     server.close();
     await pool.listen(port, workers);
   }
   console.log(`Serving ${root}`);
-  for (const url of urls(host, port)) console.log(url);
-  for (const line of zeroCopy()) console.log(line);
+  for (const url of urls(tls ? "https" : "http", host, port)) console.log(url);
+  for (const line of zeroCopy(tls && "TLS: this process encrypts what it sends")) console.log(line);
 }
 
 /** The first signal lets what is in flight come to its end, the second does not. */
@@ -86,34 +81,6 @@ function endOnSignals(server: { stop(): Promise<void> }, atOnce: () => void): vo
       server.stop().then(() => process.exit(0));
     });
   }
-}
-
-function authority(host: string, port: number): string {
-  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
-}
-
-/** Where the server can be reached. */
-function urls(host: string, port: number): string[] {
-  const hosts = host === "0.0.0.0" || host === "::" ? ["localhost", ...addresses()] : [host];
-  return hosts.map((host) => `http://${authority(host, port)}/`);
-}
-
-/** This machine's IPv4 addresses, where it may be asked for them without a prompt. */
-function addresses(): string[] {
-  const allowed = !("Deno" in globalThis) ||
-    Deno.permissions.querySync({ name: "sys", kind: "networkInterfaces" }).state === "granted";
-  if (!allowed) return [];
-  return Object.values(networkInterfaces()).flatMap((list = []) => list)
-    .filter(({ family, internal }) => family === "IPv4" && !internal)
-    .map(({ address }) => address);
-}
-
-/** Whether files go by sendfile(2); and if not, what turns that on. */
-function zeroCopy(): string[] {
-  const reason = whyNotSendfile();
-  if (reason === undefined) return ["zero-copy: on"];
-  const advice = adviceFor(reason);
-  return [`zero-copy: off (${reason})`, ...(advice === undefined ? [] : [`to turn it on: ${advice}`])];
 }
 
 /** Prints the reason and ends the process. */

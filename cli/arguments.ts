@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import type { LogFormat } from "./access_log.ts";
+import type { TlsFiles } from "./tls.ts";
 
 export const HELP = `Serves the files of a directory over HTTP, by sendfile(2) where it can be used.
 
@@ -10,14 +11,18 @@ Usage: deno run -A jsr:@zerocopy/sendfile/cli [options] [DIR]
 
 DIR is the current directory by default.
 
-  -p, --port <port>        TCP port; 0 for any that is free (default: 8000)
+  -p, --port <port>        TCP port; 0 for any that is free (default: 8000, or the next that is free)
       --host <host>        address to listen on (default: 0.0.0.0, all of IPv4)
+      --tls-cert <file>    serve https with this certificate (PEM), which wants --tls-key
+      --tls-key <file>     its private key (PEM)
       --workers <n>        processes that share the port (default: 1)
       --cors               let scripts of other origins read the files
   -H, --header <K: V>      one more header field; may be given several times
       --no-dir-listing     404 for a directory without index.html
       --dotfiles           serve names that start with a dot
       --no-dotfiles        do not, except .well-known (default)
+      --follow-symlinks    serve what symlinks lead to outside of DIR
+      --clean-urls         about.html for /about
       --spa                index.html for pages that are not there
       --precompressed      FILE.br, FILE.zst or FILE.gz to who accepts it
       --max-age <seconds>  how long caches may keep a file
@@ -36,12 +41,16 @@ DIR is the current directory by default.
 export interface Command {
   readonly directory: string;
   readonly host: string;
-  readonly port: number;
+  /** Undefined: the first that is free from 8000 on. */
+  readonly port: number | undefined;
+  readonly tls: TlsFiles | undefined;
   readonly workers: number;
   readonly cors: boolean;
   readonly headers: readonly string[];
   readonly listing: boolean;
   readonly dotfiles: boolean;
+  readonly followSymlinks: boolean;
+  readonly cleanUrls: boolean;
   readonly spa: boolean;
   readonly precompressed: boolean;
   readonly maxAge: number | undefined;
@@ -67,12 +76,15 @@ export function parseCommand(args: string[]): Command {
   return {
     directory: positionals[0] ?? ".",
     host: values.host ?? "0.0.0.0",
-    port: whole("port", values.port, 0, 65535) ?? 8000,
+    port: whole("port", values.port, 0, 65535),
+    tls: tlsFiles(values["tls-cert"], values["tls-key"]),
     workers: whole("workers", values.workers, 1, 256) ?? 1,
     cors: values.cors ?? false,
     headers: values.header ?? [],
     listing: !values["no-dir-listing"],
     dotfiles: (values.dotfiles ?? false) && !values["no-dotfiles"],
+    followSymlinks: values["follow-symlinks"] ?? false,
+    cleanUrls: values["clean-urls"] ?? false,
     spa: values.spa ?? false,
     precompressed: values.precompressed ?? false,
     maxAge: whole("max-age", values["max-age"], 0, 2 ** 31),
@@ -98,12 +110,16 @@ function read(args: string[]) {
       options: {
         port: { type: "string", short: "p" },
         host: { type: "string" },
+        "tls-cert": { type: "string" },
+        "tls-key": { type: "string" },
         workers: { type: "string" },
         cors: { type: "boolean" },
         header: { type: "string", short: "H", multiple: true },
         "no-dir-listing": { type: "boolean" },
         dotfiles: { type: "boolean" },
         "no-dotfiles": { type: "boolean" },
+        "follow-symlinks": { type: "boolean" },
+        "clean-urls": { type: "boolean" },
         spa: { type: "boolean" },
         precompressed: { type: "boolean" },
         "max-age": { type: "string" },
@@ -127,6 +143,12 @@ function whole(name: string, text: string | undefined, min: number, max: number)
   const value = Number(text);
   if (/^\d{1,10}$/.test(text) && value >= min && value <= max) return value;
   throw new Failure(`--${name} must be a number from ${min} to ${max}, not ${JSON.stringify(text)}`, 2);
+}
+
+function tlsFiles(cert: string | undefined, key: string | undefined): TlsFiles | undefined {
+  if (cert !== undefined && key !== undefined) return { cert, key };
+  if (cert === undefined && key === undefined) return undefined;
+  throw new Failure("--tls-cert and --tls-key want each other", 2);
 }
 
 const UNITS: Record<string, number> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };

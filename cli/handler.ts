@@ -13,6 +13,8 @@ export function siteOf(root: string, command: Command): Site {
     showDotfiles: command.dotfiles,
     enableCors: command.cors,
     headers: command.headers,
+    followSymlinks: command.followSymlinks,
+    cleanUrls: command.cleanUrls,
     spa: command.spa,
     precompressed: command.precompressed,
     maxAge: command.maxAge,

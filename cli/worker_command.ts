@@ -13,6 +13,8 @@ export interface WorkerPlace {
   readonly root: string;
   readonly host: string;
   readonly port: number;
+  /** Files beside the root that it reads: those of its certificate. */
+  readonly files: readonly string[];
 }
 
 /** The arguments for `process.execPath` that start this program. Throws {@link Failure}. */
@@ -63,12 +65,12 @@ function ownCommandLine(): string[] | undefined {
  * The main module with what a worker needs of this process's permissions. Flags other than permissions, such as
  * `--config`, cannot be known here: Deno looks for its configuration anew.
  */
-function permittedCommand({ root, host, port }: WorkerPlace): string[] {
+function permittedCommand({ root, host, port, files }: WorkerPlace): string[] {
   const c = libc();
   const hostname = host.includes(":") ? `[${host}]` : host;
   return [
     "--no-prompt",
-    ...permission("read", [root, fs.realpathSync(root)]),
+    ...permission("read", [root, fs.realpathSync(root), ...files]),
     // This process has listened there already. Where it asked for port 0 a permission may name that one.
     isGranted({ name: "net" }) ? "--allow-net" : `--allow-net=${hostname}:${port}`,
     `--allow-env=${SWITCH}`, // starting a process needs the permission to read all of them

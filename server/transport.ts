@@ -23,18 +23,35 @@ export interface Transport {
   close(): void;
 }
 
-/** Where a server listens. */
-export interface Place {
+/** A certificate and its private key, as PEM. */
+export interface TlsIdentity {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** A TCP port to listen on. */
+export interface TcpPlace {
   readonly host: string;
   /** 0: any that is free. */
   readonly port: number;
   /** Whether other processes may listen there as well (SO_REUSEPORT; in Deno only with --unstable-net). */
   readonly shared: boolean;
+  /** The server speaks TLS: the runtime's, so that files are copied. */
+  readonly tls?: TlsIdentity;
 }
 
+/** A unix socket to listen on. */
+export interface UnixPlace {
+  readonly path: string;
+}
+
+/** Where a server listens. */
+export type Place = TcpPlace | UnixPlace;
+
 export interface Listener {
+  /** 0: there is none, of a unix socket. */
   readonly port: number;
-  /** The address it listens on. */
+  /** The address it listens on; "" for a unix socket. */
   readonly host: string;
   /** Whether listening keeps the process running, which it does at first. Present where that can be chosen. */
   keepAlive?(on: boolean): void;

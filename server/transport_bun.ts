@@ -1,40 +1,49 @@
 import type { BunSocketLike } from "../sockets/bun_socket.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
-import type { Listen, Transport } from "./transport.ts";
+import type { Listen, Place, TlsIdentity, Transport } from "./transport.ts";
 
 /** The part in use of what `Bun.listen` accepts. */
 interface Accepted extends BunSocketLike {
   data: BunTransport | undefined;
-  readonly remoteAddress: string;
+  /** Of a unix socket's client there is none, or an empty one. */
+  readonly remoteAddress: string | undefined;
   end(): void;
   pause(): void;
   resume(): void;
   setNoDelay(on: boolean): void;
 }
 
+type Address =
+  | {
+    readonly hostname: string;
+    readonly port: number;
+    readonly reusePort: boolean;
+    readonly tls?: TlsIdentity;
+  }
+  | { readonly unix: string };
+
 interface BunGlobal {
-  listen(options: {
-    hostname: string;
-    port: number;
-    reusePort: boolean;
-    allowHalfOpen: boolean;
-    socket: {
-      open(socket: Accepted): void;
-      data(socket: Accepted, bytes: Uint8Array): void;
-      end(socket: Accepted): void;
-      close(socket: Accepted): void;
-      error(socket: Accepted): void;
-    };
-  }): { readonly port: number; readonly hostname: string; stop(): void };
+  listen(
+    options: Address & {
+      allowHalfOpen: boolean;
+      socket: {
+        open(socket: Accepted): void;
+        data(socket: Accepted, bytes: Uint8Array): void;
+        end(socket: Accepted): void;
+        close(socket: Accepted): void;
+        error(socket: Accepted): void;
+      };
+    },
+  ): { readonly port?: number; readonly hostname?: string; stop(): void };
 }
 
 class BunTransport implements Transport {
-  readonly client: string;
+  readonly client: string | undefined;
   readonly receiveBuffer: ReceiveBuffer;
   gone?: () => void;
 
   constructor(readonly socket: Accepted) {
-    this.client = socket.remoteAddress;
+    this.client = socket.remoteAddress || undefined;
     this.receiveBuffer = new ReceiveBuffer((on) => on ? socket.resume() : socket.pause());
   }
 
@@ -52,11 +61,17 @@ class BunTransport implements Transport {
   }
 }
 
+function addressOf(place: Place): Address {
+  if ("path" in place) return { unix: place.path };
+  const { host, port, shared, tls } = place;
+  return { hostname: host, port, reusePort: shared, tls };
+}
+
 /**
  * `Bun.listen`. It tells of no error of accept(2), and where descriptors have run out tries again without a pause: that
  * is for who accepts to prevent (connection_limits.ts).
  */
-export const listenBun: Listen = ({ host, port, shared }, accept) => {
+export const listenBun: Listen = (place, accept) => {
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };
   const end = (socket: Accepted) => socket.data?.receiveBuffer.end();
   const gone = (socket: Accepted) => {
@@ -64,9 +79,7 @@ export const listenBun: Listen = ({ host, port, shared }, accept) => {
     socket.data?.gone?.();
   };
   const listener = Bun.listen({
-    hostname: host,
-    port,
-    reusePort: shared,
+    ...addressOf(place),
     allowHalfOpen: true,
     socket: {
       open(socket) {
@@ -79,5 +92,6 @@ export const listenBun: Listen = ({ host, port, shared }, accept) => {
       error: gone,
     },
   });
-  return { port: listener.port, host: listener.hostname, close: () => listener.stop() };
+  const { port = 0, hostname = "" } = listener;
+  return { port, host: hostname, close: () => listener.stop() };
 };

@@ -4,7 +4,7 @@ import { libc as loadLibc } from "../ffi/load.ts";
 import { yieldToEventLoop } from "../runtime.ts";
 import type { Descriptor } from "../sockets/adapter.ts";
 import { adapterOf } from "../sockets/mod.ts";
-import type { Listen, Transport } from "./transport.ts";
+import type { Listen, Place, Transport } from "./transport.ts";
 
 class DenoTransport implements Transport {
   gone?: () => void;
@@ -12,7 +12,8 @@ class DenoTransport implements Transport {
   #descriptor: Descriptor | string | undefined;
   #closed = false;
 
-  constructor(readonly socket: Deno.TcpConn) {
+  constructor(readonly socket: Deno.Conn) {
+    if (!isTcp(socket)) return;
     try {
       socket.setNoDelay();
     } catch {
@@ -20,8 +21,9 @@ class DenoTransport implements Transport {
     }
   }
 
-  get client(): string {
-    return this.socket.remoteAddr.hostname;
+  get client(): string | undefined {
+    const address = this.socket.remoteAddr;
+    return "hostname" in address ? address.hostname : undefined;
   }
 
   async read(into: Uint8Array): Promise<number> {
@@ -67,19 +69,32 @@ class DenoTransport implements Transport {
   }
 }
 
+/** Deno has `setNoDelay` for TCP alone, not for TLS. */
+function isTcp(socket: Deno.Conn): socket is Deno.TcpConn {
+  return "setNoDelay" in socket;
+}
+
 /** Milliseconds until a connection is accepted again where descriptors or memory have run out. */
 const PAUSE = 100;
 
 /** Failures in a row after which others have their turn: of those that concern one connection there can be thousands. */
 const BURST = 32;
 
-/** `Deno.listen`. */
-export const listenDeno: Listen = ({ host, port, shared }, accept, failed) => {
-  const listener = Deno.listen({ hostname: host, port, reusePort: shared });
+function listenAt(place: Place): Deno.Listener {
+  if ("path" in place) return Deno.listen({ transport: "unix", path: place.path });
+  const { host, port, shared, tls } = place;
+  const options = { hostname: host, port, reusePort: shared };
+  return tls ? Deno.listenTls({ ...options, ...tls }) : Deno.listen(options);
+}
+
+/** `Deno.listen` and `Deno.listenTls`. */
+export const listenDeno: Listen = (place, accept, failed) => {
+  const listener = listenAt(place);
+  const { addr } = listener;
   let open = true;
   (async () => {
     for (let failures = 0; open;) {
-      let conn: Deno.TcpConn;
+      let conn: Deno.Conn;
       try {
         conn = await listener.accept();
       } catch (error) {
@@ -97,8 +112,8 @@ export const listenDeno: Listen = ({ host, port, shared }, accept, failed) => {
     }
   })();
   return {
-    port: listener.addr.port,
-    host: listener.addr.hostname,
+    port: "port" in addr ? addr.port : 0,
+    host: "hostname" in addr ? addr.hostname : "",
     keepAlive: (on) => on ? listener.ref() : listener.unref(),
     close() {
       if (!open) return;

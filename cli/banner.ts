@@ -1,0 +1,28 @@
+import { networkInterfaces } from "node:os";
+import { whyNotSendfile } from "../mod.ts";
+import { adviceFor } from "../report/advice.ts";
+import { authority } from "./listen.ts";
+
+/** The addresses at which a server that listens can be reached. */
+export function urls(scheme: "http" | "https", host: string, port: number): string[] {
+  const hosts = host === "0.0.0.0" || host === "::" ? ["localhost", ...addresses()] : [host];
+  return hosts.map((host) => `${scheme}://${authority(host, port)}/`);
+}
+
+/** This machine's IPv4 addresses, where it may be asked for them without a prompt. */
+function addresses(): string[] {
+  const allowed = !("Deno" in globalThis) ||
+    Deno.permissions.querySync({ name: "sys", kind: "networkInterfaces" }).state === "granted";
+  if (!allowed) return [];
+  return Object.values(networkInterfaces()).flatMap((list = []) => list)
+    .filter(({ family, internal }) => family === "IPv4" && !internal)
+    .map(({ address }) => address);
+}
+
+/** Whether files go by sendfile(2); and if not, what turns that on. `known`: why they do not here, wherever that is on. */
+export function zeroCopy(known: string | undefined): string[] {
+  const reason = known ?? whyNotSendfile();
+  if (reason === undefined) return ["zero-copy: on"];
+  const advice = known === undefined ? adviceFor(reason) : undefined;
+  return [`zero-copy: off (${reason})`, ...(advice === undefined ? [] : [`to turn it on: ${advice}`])];
+}
