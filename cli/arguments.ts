@@ -9,7 +9,7 @@ Usage: deno run -A jsr:@zerocopy/sendfile/cli [options] [DIR]
        bun cli.ts [options] [DIR]
        … doctor [--json]    says whether and where sendfile(2) is used here, by trying it; exit code 0 or 1
 
-DIR is the current directory by default.
+DIR is the current directory by default. Its 404.html, if it has one, is the page for what is not there.
 
   -p, --port <port>        TCP port; 0 for any that is free (default: 8000, or the next that is free)
       --host <host>        address to listen on (default: 0.0.0.0, all of IPv4)

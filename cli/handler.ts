@@ -1,8 +1,11 @@
+import type { ResponsePlan } from "../http/file_response.ts";
 import { planDirectory } from "../http/directory.ts";
 import { resolveDirectoryOptions } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
 import type { Site } from "../server/connection.ts";
+import type { Head } from "../server/request_head.ts";
 import type { Command } from "./arguments.ts";
+import { asErrorPage } from "./error_page.ts";
 import { logLine } from "./access_log.ts";
 
 /** What the command wants to be served, of the directory `root`. Throws `TypeError` for a header field that is none. */
@@ -20,9 +23,17 @@ export function siteOf(root: string, command: Command): Site {
     maxAge: command.maxAge,
     rateLimit: command.rateLimit,
   });
+  const plan = (request: Head) => planDirectory(request, resolved, root, parseTarget(request.target));
+  const finish = (request: Head, plan: ResponsePlan) =>
+    plan.status < 400 ? plan : asErrorPage(plan, request, resolved, root);
   return {
     resolved,
-    plan: (request) => planDirectory(request, resolved, root, parseTarget(request.target)),
+    plan(request) {
+      const planned = plan(request);
+      return planned instanceof Promise
+        ? planned.then((plan) => finish(request, plan))
+        : finish(request, planned);
+    },
     maxConnections: command.maxConnections,
     maxConnectionsPerAddress: command.maxConnectionsPerAddress,
     onError: console.error,
