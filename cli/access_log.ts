@@ -2,7 +2,7 @@ import { printable } from "../http/printable.ts";
 import type { Sent } from "../http/send/socket.ts";
 import type { Head } from "../server/request_head.ts";
 
-/** How requests are logged. `verbose`: the text with more of it. */
+/** How requests are logged. `text`: time, client, request and what came of it; `verbose`: that and more. */
 export type LogFormat = "text" | "verbose" | "json" | "none";
 
 /** One line for the log about a response. `began`: when its request had come, by `performance.now()`. */
@@ -16,12 +16,13 @@ export function logLine(
   const ms = Number((performance.now() - began).toFixed(3));
   const range = field("range");
   const agent = field("user-agent");
+  const time = new Date().toISOString();
   if (format === "json") {
-    const time = new Date().toISOString();
     return JSON.stringify({ time, client, method, target, status, bytes, way, problem, ms, range, agent });
   }
-  const line = `${method} ${printable(target)} ${status} ${bytes} ${way}${problem ? ` (${problem})` : ""}`;
+  const outcome = `${status} ${bytes} ${way}${problem ? ` (${problem})` : ""}`;
+  const line = `${time.slice(0, 19)}Z ${client ?? "-"} ${method} ${printable(target)} ${outcome}`;
   if (format === "text") return line;
-  const more = [`${client ?? "-"}`, `${ms.toFixed(1)}ms`, range ?? "-", `"${agent ?? "-"}"`];
+  const more = [`${ms.toFixed(1)}ms`, range ?? "-", `"${agent ?? "-"}"`];
   return `${line} ${more.map((text) => printable(text, " ")).join(" ")}`;
 }

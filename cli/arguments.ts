@@ -11,9 +11,10 @@ Usage: deno run -A jsr:@zerocopy/sendfile/cli [options] [DIR]
 
 DIR is the current directory by default. Its 404.html, if it has one, is the page for what is not there.
 
-  -p, --port <port>        TCP port; 0 for any that is free (default: 8000, or the next that is free)
+  -p, --port <port>        TCP port; 0 for any that is free (default: 8000, or
+                           the next one that is free)
       --host <host>        address to listen on (default: 0.0.0.0, all of IPv4)
-      --tls-cert <file>    serve https with this certificate (PEM), which wants --tls-key
+      --tls-cert <file>    serve https with this certificate (PEM), and with
       --tls-key <file>     its private key (PEM)
       --workers <n>        processes that share the port (default: 1)
       --cors               let scripts of other origins read the files
@@ -32,8 +33,10 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
                            many as descriptors allow)
       --max-connections-per-address <n>
                            of these, of one client address (default: no limit)
+      --trust-proxy        log the client that a proxy in front names, by
+                           X-Forwarded-For or Forwarded
       --log <format>       text, json or none (default: text)
-  -v, --verbose            client, time and more in the text log
+  -v, --verbose            duration, range and user agent in the text log
   -V, --version            version
   -h, --help               this text`;
 
@@ -57,6 +60,7 @@ export interface Command {
   readonly rateLimit: number | undefined;
   readonly maxConnections: number | undefined;
   readonly maxConnectionsPerAddress: number | undefined;
+  readonly trustProxy: boolean;
   readonly log: LogFormat;
   readonly help: boolean;
   readonly version: boolean;
@@ -96,6 +100,7 @@ export function parseCommand(args: string[]): Command {
       1,
       2 ** 31,
     ),
+    trustProxy: values["trust-proxy"] ?? false,
     log: logFormat(values.log ?? "text", values.verbose ?? false),
     help: values.help ?? false,
     version: values.version ?? false,
@@ -126,6 +131,7 @@ function read(args: string[]) {
         "rate-limit": { type: "string" },
         "max-connections": { type: "string" },
         "max-connections-per-address": { type: "string" },
+        "trust-proxy": { type: "boolean" },
         log: { type: "string" },
         verbose: { type: "boolean", short: "v" },
         version: { type: "boolean", short: "V" },

@@ -4,6 +4,7 @@ import { resolveDirectoryOptions } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
 import type { Site } from "../server/connection.ts";
 import type { Head } from "../server/request_head.ts";
+import { clientBehindProxy } from "./client_address.ts";
 import type { Command } from "./arguments.ts";
 import { asErrorPage } from "./error_page.ts";
 import { logLine } from "./access_log.ts";
@@ -38,6 +39,9 @@ export function siteOf(root: string, command: Command): Site {
     maxConnectionsPerAddress: command.maxConnectionsPerAddress,
     onError: console.error,
     onWarning: (line) => console.error(line),
-    onSent: log === "none" ? undefined : (...sent) => console.log(logLine(log, ...sent)),
+    onSent: log === "none" ? undefined : (request, sent, peer, began) => {
+      const client = command.trustProxy ? clientBehindProxy(peer, request.field) : peer;
+      console.log(logLine(log, request, sent, client, began));
+    },
   };
 }

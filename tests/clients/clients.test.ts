@@ -83,8 +83,8 @@ interface Logged {
 /** What the server has logged of GET requests for `target`. */
 function logged({ lines }: Server, target: string): Logged[] {
   return lines.map((line) => line.split(" "))
-    .filter(([method, path]) => method === "GET" && path === target)
-    .map(([, , status, bytes]) => ({ status: Number(status), bytes: Number(bytes) }));
+    .filter(([, , method, path]) => method === "GET" && path === target)
+    .map(([, , , , status, bytes]) => ({ status: Number(status), bytes: Number(bytes) }));
 }
 
 /** Waits until the server has logged a response with `status` to a GET of `target`. */
