@@ -496,10 +496,10 @@ interface Row {
   row: string;
 }
 
-/** The links in the table of a serialized DOM. */
+/** The links in the body of the table of a serialized DOM. */
 function rows(dom: string): Row[] {
   const text = (html: string) => unescaped(html.replace(/<[^>]*>/g, " ")).replace(/\s+/g, " ").trim();
-  return [...dom.matchAll(/<tr\b.*?<\/tr>/gs)].flatMap(([row]) => {
+  return [...dom.replace(/<thead>.*?<\/thead>/s, "").matchAll(/<tr\b.*?<\/tr>/gs)].flatMap(([row]) => {
     const [, href, content] = /<a\b[^>]*?\shref="([^"]*)"(?:"[^"]*"|[^">])*>(.*?)<\/a>/s.exec(row) ?? [];
     return href === undefined ? [] : [{ href: unescaped(href), text: text(content), row: text(row) }];
   });

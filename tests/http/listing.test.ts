@@ -87,6 +87,11 @@ function receive(port: number, fields: string): Promise<Buffer[]> {
   });
 }
 
+/** The names that the links of a listing lead to. */
+function linksOf(body: { toString(): string }): string[] {
+  return Array.from(String(body).matchAll(/<a href="\.\/([^"]*)">/g), ([, name]) => decodeURIComponent(name));
+}
+
 const NAMES = Array.from({ length: 20_000 }, (_, i) => `number ${i}, of twenty thousand & more ä.txt`);
 
 each("answers others while it lists 20,000 names", async ({ root, add, port, get }) => {
@@ -109,10 +114,8 @@ each("answers others while it lists 20,000 names", async ({ root, add, port, get
     const took = cpu() - began;
     const text = String(Buffer.concat(await listing));
     const body = text.slice(text.indexOf("\r\n\r\n") + 4);
-    const listed = accept === "text/html"
-      ? Array.from(body.matchAll(/<a href="\.\/([^"]*)">/g), ([, name]) => decodeURIComponent(name))
-      : JSON.parse(body).entries.map(({ name }: { name: string }) => name);
-    assertEquals(listed, NAMES);
+    if (accept === "text/html") assertEquals(linksOf(body), NAMES.slice(0, 1000));
+    else assertEquals(JSON.parse(body).entries.map(({ name }: { name: string }) => name), NAMES);
     assert(longest < took / 5, `${accept}: another request waited while ${longest} ms of ${took} were spent`);
   }
 }, { options: { showDirListing: true } });
@@ -127,3 +130,73 @@ each(
   },
   { options: { showDirListing: true } },
 );
+
+each("sorts a listing by name, size and date, both ways, directories first", async ({ root, add, get }) => {
+  add("d/file10.txt", "1", 1_600_000_000);
+  add("d/file2.txt", "333", 1_500_000_000);
+  add("d/B.txt", "22", 1_700_000_000);
+  add("d/same.txt", "22", 1_700_000_000);
+  add("d/sub2/x", "", 0);
+  add("d/sub10/x", "", 0);
+  for (const name of ["sub2", "sub10"]) fs.utimesSync(join(root, "d", name), 1_400_000_000, 1_400_000_000);
+  const files: Record<string, string[]> = {
+    "": ["B.txt", "file2.txt", "file10.txt", "same.txt"],
+    "?sort=name&order=desc": ["same.txt", "file10.txt", "file2.txt", "B.txt"],
+    "?sort=size": ["file2.txt", "B.txt", "same.txt", "file10.txt"],
+    "?sort=size&order=asc": ["file10.txt", "B.txt", "same.txt", "file2.txt"],
+    "?sort=date&order=desc": ["B.txt", "same.txt", "file10.txt", "file2.txt"],
+    "?sort=date&order=asc": ["file2.txt", "file10.txt", "B.txt", "same.txt"],
+    "?sort=nonsense&order=nonsense&page=0x1&page=-1": ["B.txt", "file2.txt", "file10.txt", "same.txt"],
+  };
+  for (const [query, names] of Object.entries(files)) {
+    const directories = query.includes("name&order=desc") ? ["sub10", "sub2"] : ["sub2", "sub10"];
+    const { body } = await get(`/d/${query}`);
+    assertEquals(linksOf(body), [...directories.map((name) => `${name}/`), ...names], query);
+    const json = JSON.parse(String((await get(`/d/${query}`, { Accept: "application/json" })).body));
+    assertEquals(json.entries.map(({ name }: { name: string }) => name), [...directories, ...names], query);
+  }
+  const heads = async (query: string) =>
+    Array.from(
+      String((await get(`/d/${query}`)).body).matchAll(/<th[^>]*><a href="([^"]*)" rel="nofollow">/g),
+      ([, href]) => href.replaceAll("&amp;", "&"),
+    );
+  // The column that it is sorted by is turned round; the others begin with what is wanted most.
+  assertEquals(await heads(""), ["?sort=name&order=desc", "?sort=size&order=desc", "?sort=date&order=desc"]);
+  assertEquals(await heads("?sort=size"), [
+    "?sort=name&order=asc",
+    "?sort=size&order=asc",
+    "?sort=date&order=desc",
+  ]);
+}, { options: { showDirListing: true } });
+
+each("shows a listing in pages of 1,000, and how much there is", async ({ root, get }) => {
+  fs.mkdirSync(join(root, "many/sub"), { recursive: true });
+  const names = Array.from({ length: 2345 }, (_, i) => `${i}.txt`);
+  for (const name of names) fs.closeSync(fs.openSync(join(root, "many", name), "w"));
+  const all = ["sub/", ...names];
+  const seen: string[] = [];
+  let next: string | undefined = "";
+  for (let page = 1; next !== undefined; page++) {
+    const body: string = String((await get(`/many/${next}`)).body);
+    assertStringIncludes(body, "1 directory, 2,345 files");
+    assertStringIncludes(body, `Page ${page} of 3`);
+    seen.push(...linksOf(body));
+    next = /<a href="([^"]*)">Next<\/a>/.exec(body)?.[1].replaceAll("&amp;", "&");
+  }
+  assertEquals(seen, all);
+  const last = String((await get("/many/?sort=name&order=desc&page=999")).body);
+  assertStringIncludes(last, "Page 3 of 3");
+  assertEquals(linksOf(last).at(-1), "0.txt");
+  assert(!last.includes(">Next</a>") && last.includes(">First</a>"), "the last page leads back only");
+}, { options: { showDirListing: true } });
+
+each("says that a directory is empty", async ({ root, add, get }) => {
+  fs.mkdirSync(join(root, "none"));
+  const { body } = await get("/none/");
+  assertStringIncludes(String(body), "This directory is empty.");
+  assertStringIncludes(String(body), "0 directories, 0 files");
+  add("some/one.txt", "1");
+  const one = String((await get("/some/")).body);
+  assertStringIncludes(one, "0 directories, 1 file<");
+  assert(!one.includes("is empty"));
+}, { options: { showDirListing: true } });
