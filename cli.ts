@@ -10,10 +10,12 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { urls, zeroCopy } from "./cli/banner.ts";
-import { type Command, Failure, HELP, parseCommand } from "./cli/arguments.ts";
+import { type Command, Failure, HELP } from "./cli/arguments.ts";
+import { parseWithEnvironment } from "./cli/environment.ts";
 import { listen } from "./cli/listen.ts";
 import { siteOf } from "./cli/handler.ts";
 import { readTls } from "./cli/tls.ts";
+import { listenUnix } from "./cli/unix_socket.ts";
 import { commandLine, isWorker, startWorker, work, Workers } from "./cli/workers.ts";
 import { isBun, isDeno } from "./runtime.ts";
 import { FileServer } from "./server/server.ts";
@@ -43,7 +45,7 @@ async function serve(command: Command): Promise<void> {
   if (!isDeno && !isBun) {
     throw new Failure("the static server needs Deno or Bun; Node.js has serveStatic of ./node", 1);
   }
-  const { host, workers } = command;
+  const { host, workers, unix } = command;
   const root = rootOf(command.directory);
   const tls = command.tls && readTls(command.tls);
   const server = createServer(root, command);
@@ -57,15 +59,34 @@ async function serve(command: Command): Promise<void> {
     ? new Workers((port) => startWorker({ root, host, port, files }), endWith)
     : undefined;
   endOnSignals(pool ?? server, () => pool?.kill());
+  if (unix !== undefined) {
+    const remove = await listenUnix(server, unix);
+    process.on("exit", remove);
+    sayServing(
+      root,
+      [`unix:${resolve(unix)}`],
+      isDeno ? "Deno tells no descriptor of a unix socket" : undefined,
+    );
+    return;
+  }
   const port = at(command.port);
   if (pool) {
     // It was asked for alone: with others it would be shared also with servers that are none of ours.
     server.close();
     await pool.listen(port, workers);
   }
+  sayServing(
+    root,
+    urls(tls ? "https" : "http", host, port),
+    tls && "TLS: this process encrypts what it sends",
+  );
+}
+
+/** `whyCopied`: why files are copied on these addresses, wherever sendfile(2) can be used. */
+function sayServing(root: string, addresses: string[], whyCopied: string | undefined): void {
   console.log(`Serving ${root}`);
-  for (const url of urls(tls ? "https" : "http", host, port)) console.log(url);
-  for (const line of zeroCopy(tls && "TLS: this process encrypts what it sends")) console.log(line);
+  for (const address of addresses) console.log(address);
+  for (const line of zeroCopy(whyCopied)) console.log(line);
 }
 
 /** The first signal lets what is in flight come to its end, the second does not. */
@@ -106,7 +127,7 @@ export async function main(args: string[] = commandLine): Promise<void> {
       const { doctor } = await import("./cli/doctor.ts");
       process.exit(await doctor(args.slice(1)));
     }
-    const command = parseCommand(args);
+    const command = parseWithEnvironment(args);
     if (command.help) console.log(HELP);
     else if (command.version) console.log(VERSION);
     else await serve(command);

@@ -14,6 +14,7 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
   -p, --port <port>        TCP port; 0 for any that is free (default: 8000, or
                            the next one that is free)
       --host <host>        address to listen on (default: 0.0.0.0, all of IPv4)
+      --unix <path>        listen on a unix socket, and on no port
       --tls-cert <file>    serve https with this certificate (PEM), and with
       --tls-key <file>     its private key (PEM)
       --workers <n>        processes that share the port (default: 1)
@@ -25,6 +26,8 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
       --follow-symlinks    serve what symlinks lead to outside of DIR
       --clean-urls         about.html for /about
       --spa                index.html for pages that are not there
+      --auth <user:password>
+                           ask for them (HTTP Basic)
       --precompressed      FILE.br, FILE.zst or FILE.gz to who accepts it
       --max-age <seconds>  how long caches may keep a file
       --rate-limit <n>     bytes per second and response; 500k, 2m
@@ -38,7 +41,11 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
       --log <format>       text, json or none (default: text)
   -v, --verbose            duration, range and user agent in the text log
   -V, --version            version
-  -h, --help               this text`;
+  -h, --help               this text
+
+Each flag has a variable of the environment, which a flag that is given wins
+over: SENDFILE_MAX_AGE=60 is --max-age 60, SENDFILE_CORS=1 is --cors, and
+SENDFILE_HEADER has a field on each line.`;
 
 /** What the command line asks for. */
 export interface Command {
@@ -46,6 +53,8 @@ export interface Command {
   readonly host: string;
   /** Undefined: the first that is free from 8000 on. */
   readonly port: number | undefined;
+  /** The path of a unix socket to listen on, in place of host and port. */
+  readonly unix: string | undefined;
   readonly tls: TlsFiles | undefined;
   readonly workers: number;
   readonly cors: boolean;
@@ -55,6 +64,8 @@ export interface Command {
   readonly followSymlinks: boolean;
   readonly cleanUrls: boolean;
   readonly spa: boolean;
+  /** `user:password` */
+  readonly auth: string | undefined;
   readonly precompressed: boolean;
   readonly maxAge: number | undefined;
   readonly rateLimit: number | undefined;
@@ -81,6 +92,7 @@ export function parseCommand(args: string[]): Command {
     directory: positionals[0] ?? ".",
     host: values.host ?? "0.0.0.0",
     port: whole("port", values.port, 0, 65535),
+    unix: unixPath(values),
     tls: tlsFiles(values["tls-cert"], values["tls-key"]),
     workers: whole("workers", values.workers, 1, 256) ?? 1,
     cors: values.cors ?? false,
@@ -90,6 +102,7 @@ export function parseCommand(args: string[]): Command {
     followSymlinks: values["follow-symlinks"] ?? false,
     cleanUrls: values["clean-urls"] ?? false,
     spa: values.spa ?? false,
+    auth: credentials(values.auth),
     precompressed: values.precompressed ?? false,
     maxAge: whole("max-age", values["max-age"], 0, 2 ** 31),
     rateLimit: rate(values["rate-limit"]),
@@ -107,36 +120,41 @@ export function parseCommand(args: string[]): Command {
   };
 }
 
+/** The flags, as `parseArgs` takes them. */
+export const FLAGS = {
+  port: { type: "string", short: "p" },
+  host: { type: "string" },
+  unix: { type: "string" },
+  "tls-cert": { type: "string" },
+  "tls-key": { type: "string" },
+  workers: { type: "string" },
+  cors: { type: "boolean" },
+  header: { type: "string", short: "H", multiple: true },
+  "no-dir-listing": { type: "boolean" },
+  dotfiles: { type: "boolean" },
+  "no-dotfiles": { type: "boolean" },
+  "follow-symlinks": { type: "boolean" },
+  "clean-urls": { type: "boolean" },
+  spa: { type: "boolean" },
+  auth: { type: "string" },
+  precompressed: { type: "boolean" },
+  "max-age": { type: "string" },
+  "rate-limit": { type: "string" },
+  "max-connections": { type: "string" },
+  "max-connections-per-address": { type: "string" },
+  "trust-proxy": { type: "boolean" },
+  log: { type: "string" },
+  verbose: { type: "boolean", short: "v" },
+  version: { type: "boolean", short: "V" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
 function read(args: string[]) {
   try {
     return parseArgs({
       args,
       allowPositionals: true,
-      options: {
-        port: { type: "string", short: "p" },
-        host: { type: "string" },
-        "tls-cert": { type: "string" },
-        "tls-key": { type: "string" },
-        workers: { type: "string" },
-        cors: { type: "boolean" },
-        header: { type: "string", short: "H", multiple: true },
-        "no-dir-listing": { type: "boolean" },
-        dotfiles: { type: "boolean" },
-        "no-dotfiles": { type: "boolean" },
-        "follow-symlinks": { type: "boolean" },
-        "clean-urls": { type: "boolean" },
-        spa: { type: "boolean" },
-        precompressed: { type: "boolean" },
-        "max-age": { type: "string" },
-        "rate-limit": { type: "string" },
-        "max-connections": { type: "string" },
-        "max-connections-per-address": { type: "string" },
-        "trust-proxy": { type: "boolean" },
-        log: { type: "string" },
-        verbose: { type: "boolean", short: "v" },
-        version: { type: "boolean", short: "V" },
-        help: { type: "boolean", short: "h" },
-      },
+      options: FLAGS,
     });
   } catch (error) {
     const [first] = (error as Error).message.split(/\.?\n|\. /);
@@ -149,6 +167,21 @@ function whole(name: string, text: string | undefined, min: number, max: number)
   const value = Number(text);
   if (/^\d{1,10}$/.test(text) && value >= min && value <= max) return value;
   throw new Failure(`--${name} must be a number from ${min} to ${max}, not ${JSON.stringify(text)}`, 2);
+}
+
+/** Flags that say how a port is listened on. */
+const OF_PORTS = ["port", "host", "tls-cert", "tls-key", "workers"] as const;
+
+function unixPath(values: ReturnType<typeof read>["values"]): string | undefined {
+  const other = OF_PORTS.find((name) => values[name] !== undefined);
+  if (values.unix !== undefined && other) throw new Failure(`--unix stands alone, without --${other}`, 2);
+  if (values.unix === "") throw new Failure("--unix wants a path", 2);
+  return values.unix;
+}
+
+function credentials(text: string | undefined): string | undefined {
+  if (text === undefined || text.includes(":")) return text;
+  throw new Failure("--auth must be user:password", 2); // not with the text, which may be a password
 }
 
 function tlsFiles(cert: string | undefined, key: string | undefined): TlsFiles | undefined {

@@ -4,6 +4,7 @@ import { resolveDirectoryOptions } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
 import type { Site } from "../server/connection.ts";
 import type { Head } from "../server/request_head.ts";
+import { BasicAuth } from "./basic_auth.ts";
 import { clientBehindProxy } from "./client_address.ts";
 import type { Command } from "./arguments.ts";
 import { asErrorPage } from "./error_page.ts";
@@ -21,10 +22,12 @@ export function siteOf(root: string, command: Command): Site {
     cleanUrls: command.cleanUrls,
     spa: command.spa,
     precompressed: command.precompressed,
-    maxAge: command.maxAge,
+    ...cachingOf(command),
     rateLimit: command.rateLimit,
   });
-  const plan = (request: Head) => planDirectory(request, resolved, root, parseTarget(request.target));
+  const auth = command.auth === undefined ? undefined : new BasicAuth(command.auth);
+  const plan = (request: Head) =>
+    auth?.refuse(request, resolved) ?? planDirectory(request, resolved, root, parseTarget(request.target));
   const finish = (request: Head, plan: ResponsePlan) =>
     plan.status < 400 ? plan : asErrorPage(plan, request, resolved, root);
   return {
@@ -44,4 +47,11 @@ export function siteOf(root: string, command: Command): Site {
       console.log(logLine(log, request, sent, client, began));
     },
   };
+}
+
+/** What needs a password must not come out of a cache that others share: `public` would let it (RFC 9111, 3.5). */
+function cachingOf({ auth, maxAge }: Command): { cacheControl?: string; maxAge?: number } {
+  return auth !== undefined && maxAge !== undefined
+    ? { cacheControl: `private, max-age=${maxAge}` }
+    : { maxAge };
 }

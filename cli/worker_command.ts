@@ -7,6 +7,7 @@ import process from "node:process";
 import { libc, SWITCH } from "../ffi/load.ts";
 import { isDeno } from "../runtime.ts";
 import { Failure } from "./arguments.ts";
+import { VARIABLES } from "./environment.ts";
 
 /** What a worker is there for, and so all that it needs permission for. */
 export interface WorkerPlace {
@@ -73,7 +74,7 @@ function permittedCommand({ root, host, port, files }: WorkerPlace): string[] {
     ...permission("read", [root, fs.realpathSync(root), ...files]),
     // This process has listened there already. Where it asked for port 0 a permission may name that one.
     isGranted({ name: "net" }) ? "--allow-net" : `--allow-net=${hostname}:${port}`,
-    `--allow-env=${SWITCH}`, // starting a process needs the permission to read all of them
+    `--allow-env=${[SWITCH, ...VARIABLES.values()].join(",")}`, // starting a process needs the permission to read all of them
     ...permission("ffi", typeof c === "string" ? [] : [c.library.path]),
     // Without it the hosts that Deno allows anyway, and the main module's own.
     ...isGranted({ name: "import" }) ? ["--allow-import"] : [],

@@ -1,0 +1,57 @@
+import * as fs from "node:fs";
+import * as net from "node:net";
+import process from "node:process";
+import type { FileServer } from "../server/server.ts";
+import { Failure } from "./arguments.ts";
+
+/**
+ * Listens on the unix socket at `path`, in place of one that a server has left behind. Gives a function that removes the
+ * socket. Rejects with {@link Failure}.
+ */
+export async function listenUnix(server: FileServer, path: string): Promise<() => void> {
+  await checkFree(path);
+  // Bun removes what has the name that it was told, in the end: also when that is the socket of a successor by then.
+  const own = `${path}.${process.pid}`;
+  try {
+    server.listen({ path: own });
+    fs.renameSync(own, path);
+  } catch (error) {
+    fs.rmSync(own, { force: true });
+    throw failure(path, (error as Error).message);
+  }
+  const { dev, ino } = fs.lstatSync(path, { bigint: true });
+  return () => {
+    const there = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false });
+    // Another server may have put its own there meanwhile.
+    if (there?.dev === dev && there.ino === ino) fs.unlinkSync(path);
+  };
+}
+
+function failure(path: string, reason: string): Failure {
+  return new Failure(`cannot listen on ${path}: ${reason}`, 1);
+}
+
+/** Throws for what is not to be replaced: a socket on which a server listens, and anything else. */
+async function checkFree(path: string): Promise<void> {
+  let there: fs.Stats | undefined;
+  try {
+    there = fs.lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw failure(path, (error as Error).message);
+  }
+  if (!there) return;
+  if (!there.isSocket()) throw failure(path, "there is something else of that name");
+  if (await answers(path)) throw failure(path, "another server listens there");
+}
+
+/** Whether a server listens. Only a refusal says that none does: any other error may be one that is busy. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", ({ code }: NodeJS.ErrnoException) => resolve(code !== "ECONNREFUSED"));
+  });
+}
