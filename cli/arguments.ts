@@ -29,6 +29,7 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
       --auth <user:password>
                            ask for them (HTTP Basic)
       --precompressed      FILE.br, FILE.zst or FILE.gz to who accepts it
+      --compress           compress text when it is asked for (br, zstd, gzip)
       --max-age <seconds>  how long caches may keep a file
       --rate-limit <n>     bytes per second and response; 500k, 2m
       --max-connections <n>
@@ -67,6 +68,7 @@ export interface Command {
   /** `user:password` */
   readonly auth: string | undefined;
   readonly precompressed: boolean;
+  readonly compress: boolean;
   readonly maxAge: number | undefined;
   readonly rateLimit: number | undefined;
   readonly maxConnections: number | undefined;
@@ -104,6 +106,7 @@ export function parseCommand(args: string[]): Command {
     spa: values.spa ?? false,
     auth: credentials(values.auth),
     precompressed: values.precompressed ?? false,
+    compress: compresses(values),
     maxAge: whole("max-age", values["max-age"], 0, 2 ** 31),
     rateLimit: rate(values["rate-limit"]),
     maxConnections: whole("max-connections", values["max-connections"], 1, 2 ** 31),
@@ -138,6 +141,7 @@ export const FLAGS = {
   spa: { type: "boolean" },
   auth: { type: "string" },
   precompressed: { type: "boolean" },
+  compress: { type: "boolean" },
   "max-age": { type: "string" },
   "rate-limit": { type: "string" },
   "max-connections": { type: "string" },
@@ -177,6 +181,13 @@ function unixPath(values: ReturnType<typeof read>["values"]): string | undefined
   if (values.unix !== undefined && other) throw new Failure(`--unix stands alone, without --${other}`, 2);
   if (values.unix === "") throw new Failure("--unix wants a path", 2);
   return values.unix;
+}
+
+function compresses(values: ReturnType<typeof read>["values"]): boolean {
+  if (values.compress && values["rate-limit"] !== undefined) {
+    throw new Failure("--compress stands alone, without --rate-limit, which is for files as they are", 2);
+  }
+  return values.compress ?? false;
 }
 
 function credentials(text: string | undefined): string | undefined {

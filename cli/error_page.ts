@@ -41,6 +41,7 @@ async function sitesPage(
     ...resolved,
     fields: [],
     encodings: [],
+    codingFor: undefined,
     cacheControl: undefined,
     etag: false,
     lastModified: false,

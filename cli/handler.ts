@@ -7,13 +7,15 @@ import type { Head } from "../server/request_head.ts";
 import { BasicAuth } from "./basic_auth.ts";
 import { clientBehindProxy } from "./client_address.ts";
 import type { Command } from "./arguments.ts";
+import { CompressedFiles } from "./compressed_files.ts";
 import { asErrorPage } from "./error_page.ts";
 import { logLine } from "./access_log.ts";
 
 /** What the command wants to be served, of the directory `root`. Throws `TypeError` for a header field that is none. */
 export function siteOf(root: string, command: Command): Site {
   const { log } = command;
-  const resolved = resolveDirectoryOptions({
+  const compressed = command.compress ? new CompressedFiles() : undefined;
+  const options = resolveDirectoryOptions({
     showDirListing: command.listing,
     showDotfiles: command.dotfiles,
     enableCors: command.cors,
@@ -25,11 +27,14 @@ export function siteOf(root: string, command: Command): Site {
     ...cachingOf(command),
     rateLimit: command.rateLimit,
   });
+  const resolved = { ...options, codingFor: compressed?.codingFor };
   const auth = command.auth === undefined ? undefined : new BasicAuth(command.auth);
   const plan = (request: Head) =>
     auth?.refuse(request, resolved) ?? planDirectory(request, resolved, root, parseTarget(request.target));
-  const finish = (request: Head, plan: ResponsePlan) =>
-    plan.status < 400 ? plan : asErrorPage(plan, request, resolved, root);
+  const finish = (request: Head, plan: ResponsePlan) => {
+    if (plan.status >= 400) return asErrorPage(plan, request, resolved, root);
+    return plan.coding === undefined ? plan : compressed!.carryOut(plan, request, resolved);
+  };
   return {
     resolved,
     plan(request) {

@@ -49,6 +49,8 @@ export interface ResponsePlan {
   readonly headers: Fields;
   /** A file, bytes, a text, or none at all. */
   readonly body: FileBody | Uint8Array<ArrayBuffer> | string | undefined;
+  /** The coding in which the body, a file as it is, has to be sent: whoever sends it makes that, and its length. */
+  readonly coding?: Encoding;
   /** There is nothing of that name, or not with that method: another handler may have it. */
   readonly missing?: boolean;
   /** Why the file cannot be sent. */
@@ -174,11 +176,15 @@ function planContent(
   try {
     const chosen = content.coding === undefined ? choose(requestHead, resolved, sibling) : undefined;
     sent = chosen?.file ?? file;
+    const coding = chosen === undefined && content.coding === undefined
+      ? resolved.codingFor?.(requestHead, content.type, file)
+      : undefined;
     const plan = describe(requestHead, resolved, {
       named: file,
       file: sent,
       content,
-      encoding: chosen?.encoding,
+      encoding: chosen?.encoding ?? coding,
+      coding,
     });
     if (isFileBody(plan.body)) body = plan.body;
     return plan;
@@ -210,22 +216,24 @@ interface Chosen {
   readonly file: OpenFile;
   readonly content: Content;
   readonly encoding: Encoding | undefined;
+  /** The same, where the sibling is not there and has to be made. */
+  readonly coding: Encoding | undefined;
 }
 
 function describe(
   requestHead: RequestHead,
   resolved: ResolvedOptions,
-  { named, file, content, encoding }: Chosen,
+  { named, file, content, encoding, coding: made }: Chosen,
 ): ResponsePlan {
   const { preset, field } = requestHead;
   const before = preset?.(named);
   const headers: Fields = {};
-  if (resolved.ranges) headers["Accept-Ranges"] = "bytes";
+  if (resolved.ranges && made === undefined) headers["Accept-Ranges"] = "bytes";
   if (resolved.etag) headers["ETag"] = tagOf(file, encoding);
   const modified = resolved.lastModified ? modifiedOf(file) : undefined;
   if (modified !== undefined) headers["Last-Modified"] = httpDate(modified);
   if (resolved.cacheControl !== undefined) headers["Cache-Control"] = resolved.cacheControl;
-  if (resolved.encodings.length > 0) headers["Vary"] = "Accept-Encoding";
+  if (resolved.encodings.length > 0 || resolved.codingFor) headers["Vary"] = "Accept-Encoding";
   headers["Content-Type"] = content.type;
   const coding = encoding?.name ?? content.coding;
   if (coding !== undefined) headers["Content-Encoding"] = coding;
@@ -242,6 +250,11 @@ function describe(
     return { status: 304, headers: dropFields(headers, describesContent), body: undefined };
   }
   if (outcome === 412) return planText(requestHead, resolved, 412);
+  if (made !== undefined) {
+    const plan = whole(headers, file, 200);
+    delete headers["Content-Length"]; // nobody knows it yet
+    return finish(requestHead, { ...plan, coding: made });
+  }
   let ranges = resolved.ranges ? rangesOf(requestHead, validators, file.size) : undefined;
   // In front of parts, Content-Encoding would speak of all of them, heads included.
   if (ranges && ranges.length > 1 && valueOf(headers, "Content-Encoding") !== undefined) ranges = undefined;

@@ -10,8 +10,10 @@ import {
   STRING,
   STRINGS,
 } from "./check_options.ts";
+import type { RequestHead } from "./file_response.ts";
 import { checkField, type FieldList, overlay, parseField } from "./headers.ts";
 import { type Encoding, ENCODINGS } from "./rfc9110/content_coding.ts";
+import type { OpenFile } from "./root/open_file.ts";
 
 /** What is known of a file when its response's head is made. */
 export interface FileInfo {
@@ -99,6 +101,8 @@ export interface ResolvedOptions {
   readonly lastModified: boolean;
   /** Whether parts of files are sent. */
   readonly ranges: boolean;
+  /** The coding that whoever sends a file of that type makes for it, where there is no sibling in one. */
+  readonly codingFor?: (requestHead: RequestHead, type: string, file: OpenFile) => Encoding | undefined;
 }
 
 export interface ResolvedDirectoryOptions extends ResolvedOptions {

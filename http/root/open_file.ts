@@ -60,7 +60,7 @@ export function openFile(
     return failure(error);
   }
   try {
-    const seen = look(fd);
+    const seen = statDescriptor(fd);
     if (seen.regular) return { kind: "file", fd, path, real: path, ...seen };
     if (seen.directory) return { kind: "directory", fd };
   } catch (error) {
@@ -85,7 +85,7 @@ type Seen = Omit<OpenFile, "kind" | "fd" | "path" | "real"> & {
 };
 
 /** What an open descriptor is. Through libc it is 0.5 µs, where Deno's fstatSync is 12 (measured). */
-function look(fd: number): Seen {
+export function statDescriptor(fd: number): Seen {
   const c = libc();
   if (typeof c !== "string") {
     const stat = c.stat(fd);
