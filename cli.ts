@@ -37,6 +37,7 @@ function createServer(root: string, command: Command): FileServer {
   try {
     return new FileServer(siteOf(root, command));
   } catch (error) {
+    if (error instanceof Failure) throw error;
     throw new Failure((error as Error).message, 2); // a header field that is none
   }
 }

@@ -32,6 +32,7 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
       --compress           compress text when it is asked for (br, zstd, gzip)
       --max-age <seconds>  how long caches may keep a file
       --rate-limit <n>     bytes per second and response; 500k, 2m
+      --watch              let pages load anew when a file changes; no caching
       --max-connections <n>
                            connections at once of each process (default: as
                            many as descriptors allow)
@@ -69,6 +70,7 @@ export interface Command {
   readonly auth: string | undefined;
   readonly precompressed: boolean;
   readonly compress: boolean;
+  readonly watch: boolean;
   readonly maxAge: number | undefined;
   readonly rateLimit: number | undefined;
   readonly maxConnections: number | undefined;
@@ -107,6 +109,7 @@ export function parseCommand(args: string[]): Command {
     auth: credentials(values.auth),
     precompressed: values.precompressed ?? false,
     compress: compresses(values),
+    watch: watches(values),
     maxAge: whole("max-age", values["max-age"], 0, 2 ** 31),
     rateLimit: rate(values["rate-limit"]),
     maxConnections: whole("max-connections", values["max-connections"], 1, 2 ** 31),
@@ -142,6 +145,7 @@ export const FLAGS = {
   auth: { type: "string" },
   precompressed: { type: "boolean" },
   compress: { type: "boolean" },
+  watch: { type: "boolean" },
   "max-age": { type: "string" },
   "rate-limit": { type: "string" },
   "max-connections": { type: "string" },
@@ -188,6 +192,13 @@ function compresses(values: ReturnType<typeof read>["values"]): boolean {
     throw new Failure("--compress stands alone, without --rate-limit, which is for files as they are", 2);
   }
   return values.compress ?? false;
+}
+
+function watches(values: ReturnType<typeof read>["values"]): boolean {
+  if (values.watch && values["max-age"] !== undefined) {
+    throw new Failure("--watch stands alone, without --max-age: nothing is kept", 2);
+  }
+  return values.watch ?? false;
 }
 
 function credentials(text: string | undefined): string | undefined {

@@ -7,14 +7,18 @@ import type { Head } from "../server/request_head.ts";
 import { BasicAuth } from "./basic_auth.ts";
 import { clientBehindProxy } from "./client_address.ts";
 import type { Command } from "./arguments.ts";
+import { Changes } from "./changes.ts";
+import { LiveReload } from "./live_reload.ts";
 import { CompressedFiles } from "./compressed_files.ts";
 import { asErrorPage } from "./error_page.ts";
 import { logLine } from "./access_log.ts";
 
 /** What the command wants to be served, of the directory `root`. Throws `TypeError` for a header field that is none. */
 export function siteOf(root: string, command: Command): Site {
-  const { log } = command;
-  const compressed = command.compress ? new CompressedFiles() : undefined;
+  const { log, watch } = command;
+  const changes = watch ? new Changes(root, command.dotfiles) : undefined;
+  const reload = changes && new LiveReload(changes);
+  const compressed = command.compress && !watch ? new CompressedFiles() : undefined;
   const options = resolveDirectoryOptions({
     showDirListing: command.listing,
     showDotfiles: command.dotfiles,
@@ -23,18 +27,27 @@ export function siteOf(root: string, command: Command): Site {
     followSymlinks: command.followSymlinks,
     cleanUrls: command.cleanUrls,
     spa: command.spa,
-    precompressed: command.precompressed,
+    precompressed: command.precompressed && !watch,
     ...cachingOf(command),
     rateLimit: command.rateLimit,
   });
   const resolved = { ...options, codingFor: compressed?.codingFor };
   const auth = command.auth === undefined ? undefined : new BasicAuth(command.auth);
-  const plan = (request: Head) =>
-    auth?.refuse(request, resolved) ?? planDirectory(request, resolved, root, parseTarget(request.target));
-  const finish = (request: Head, plan: ResponsePlan) => {
+  const plan = (request: Head) => {
+    const refused = auth?.refuse(request, resolved);
+    if (refused) return refused;
+    if (reload?.isOwn(request.target)) return reload.plan(request);
+    const whole = reload?.withoutParts(request) ?? request;
+    return planDirectory(whole, resolved, root, parseTarget(request.target));
+  };
+  const finishFile = (request: Head, plan: ResponsePlan) => {
     if (plan.status >= 400) return asErrorPage(plan, request, resolved, root);
     return plan.coding === undefined ? plan : compressed!.carryOut(plan, request, resolved);
   };
+  const finish = reload === undefined
+    ? finishFile
+    : async (request: Head, plan: ResponsePlan) =>
+      reload.inject(await finishFile(request, plan), request, resolved);
   return {
     resolved,
     plan(request) {
@@ -47,7 +60,9 @@ export function siteOf(root: string, command: Command): Site {
     maxConnectionsPerAddress: command.maxConnectionsPerAddress,
     onError: console.error,
     onWarning: (line) => console.error(line),
+    onStop: () => changes?.close(),
     onSent: log === "none" ? undefined : (request, sent, peer, began) => {
+      if (reload?.isOwn(request.target)) return;
       const client = command.trustProxy ? clientBehindProxy(peer, request.field) : peer;
       console.log(logLine(log, request, sent, client, began));
     },
@@ -55,7 +70,8 @@ export function siteOf(root: string, command: Command): Site {
 }
 
 /** What needs a password must not come out of a cache that others share: `public` would let it (RFC 9111, 3.5). */
-function cachingOf({ auth, maxAge }: Command): { cacheControl?: string; maxAge?: number } {
+function cachingOf({ auth, maxAge, watch }: Command): { cacheControl?: string; maxAge?: number } {
+  if (watch) return { cacheControl: "no-cache" }; // a page loads anew, and what it is made of with it
   return auth !== undefined && maxAge !== undefined
     ? { cacheControl: `private, max-age=${maxAge}` }
     : { maxAge };

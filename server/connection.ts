@@ -32,6 +32,8 @@ export interface Site extends ConnectionLimitOptions {
   readonly onSent?: (request: Head, sent: Sent, client: string | undefined, began: number) => void;
   /** What `plan` has thrown: the client gets 500. */
   onError(error: unknown): void;
+  /** Called once the server ends: plans that wait for something must not be waited for. */
+  onStop?(): void;
   /** One line about what clients cause, such as a limit that is reached. */
   onWarning?(line: string): void;
 }

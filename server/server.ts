@@ -82,6 +82,7 @@ export class FileServer {
   /** Takes no more connections, finishes what is in flight, and resolves once nothing is. */
   async stop(): Promise<void> {
     this.#end = "stop";
+    this.#site.onStop?.();
     this.#listener?.close();
     for (const connection of this.#connections) connection.stop();
     await this.ended();
@@ -104,6 +105,7 @@ export class FileServer {
   /** Ends everything at once. */
   close(): void {
     this.#end = "close";
+    this.#site.onStop?.();
     this.#listener?.close();
     clearInterval(this.#clock);
     for (const connection of this.#connections) connection.close();
