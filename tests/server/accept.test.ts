@@ -213,10 +213,10 @@ for (const [only, name] of [["deno", "tcp_deno.ts"], ["bun", "tcp_bun.ts"]] as c
   }, { only, skip: noRawClient });
 }
 
-test("README's first program goes on behind clients that reset", async () => {
+test("the reference's first program goes on behind clients that reset", async () => {
   const root = folderOf({ "video.mp4": LARGE });
   const here = resolve(import.meta.dirname!, "../..");
-  const [, shown] = /```ts\n([^]*?)```/.exec(fs.readFileSync(join(here, "README.md"), "utf8"))!;
+  const [, shown] = /```ts\n([^]*?)```/.exec(fs.readFileSync(join(here, "docs/reference.md"), "utf8"))!;
   const program = shown
     .replace('"@zerocopy/sendfile"', JSON.stringify(new URL("../../mod.ts", import.meta.url).href))
     .replace('"video.mp4"', JSON.stringify(join(root, "video.mp4")))
@@ -224,7 +224,7 @@ test("README's first program goes on behind clients that reset", async () => {
       /(const listener = .*)port: 8080(.*\n)/,
       "$1port: 0$2console.log(`port ${listener.addr.port}`);\n",
     );
-  const script = join(here, "tests", `readme_${process.pid}.ts`);
+  const script = join(here, "tests", `reference_${process.pid}.ts`);
   try {
     fs.writeFileSync(script, program); // here, so that it is under this configuration
     await assertServes(new Sender(script), LARGE);
