@@ -1,4 +1,5 @@
 import { isTurnDue, spend, turn } from "./budget.ts";
+import { type Corked, corkFor } from "./cork.ts";
 import { SendfileError, SendfileNotAvailableError, TRUNCATED } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { isExhausted } from "../sockets/exhausted.ts";
@@ -17,13 +18,6 @@ const FIRST = 4 * 1024 * 1024;
  * nobody can interrupt: a small request beside them took 20 ms at the median, with this 3 (measured).
  */
 const PIECE = 1024 * 1024;
-
-/**
- * Bytes of a file from which on the socket is corked for the first step. Under TCP_NODELAY each acknowledgement that
- * comes meanwhile sends off what there is of a segment, and 1 MiB goes in twice as many; below, the cork's two calls
- * cost what it spares (measured).
- */
-const CORKED = 256 * 1024;
 
 /** sendfile(2) does not do it with this file, this socket or this kernel; read and write may. */
 const TO_COPY = new Set([
@@ -63,6 +57,8 @@ export class NativeTransfer {
   #begun = false;
   #announced = false;
   #corked = false;
+  /** For how long a cork makes the transfer faster. */
+  #pays: Corked = "never";
   #hasWaited = false;
   /** Why no descriptor could be made ours: there are none left. */
   #short: string | undefined;
@@ -92,9 +88,10 @@ export class NativeTransfer {
     this.#begun = true;
     if (callsBack) this.#short = this.#own();
     if (this.#short !== undefined) return;
+    // Between the pieces of a rate limit nothing is held back.
+    if (options.rateLimit === undefined) this.#pays = corkFor(libc, this.#out, remaining);
     // MSG_MORE spares the cork's two calls where only a header is to join the file.
-    const isLong = remaining >= CORKED && options.rateLimit === undefined; // between its pieces nothing is held back
-    this.#corked = isLong || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
+    this.#corked = this.#pays !== "never" || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
     if (this.#corked) libc.cork(this.#out, true);
   }
 
@@ -274,9 +271,9 @@ export class NativeTransfer {
     }
   }
 
-  /** Takes the cork off what does not go in one step: 100 MiB under it take half as long again (measured). */
+  /** Takes the cork off what does not go in one step, where it does not pay any longer. */
   #flow(): void {
-    if (!this.#corked || this.#transfer.trailer.length > 0) return;
+    if (!this.#corked || this.#pays === "throughout" || this.#transfer.trailer.length > 0) return;
     this.#route.libc.cork(this.#out, false);
     this.#corked = false;
   }
