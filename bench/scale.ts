@@ -33,7 +33,7 @@ const SETTLE = 20_000;
 const AGAIN = 5;
 
 /** Bytes of memory for each connection by which the second time may differ from the first. */
-const NOISE = 8 * 1024;
+const NOISE = 32 * 1024;
 
 /** Clock ticks a second in /proc (USER_HZ). */
 const TICKS = 100;
