@@ -6,11 +6,12 @@ import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import { assertBytes, openBelow, until } from "../support/data.ts";
+import { isBun } from "../support/harness.ts";
 import { ask, assertSame } from "../support/http_client.ts";
 import { type Draw, lot } from "./lot.ts";
 import { type Ask, drawAsk, type Head } from "./requests.ts";
 import { openSockets, playSeeds, Tally } from "./scene.ts";
-import { CUTS, reports, type Running, serveFiles, serveNative, serveNode } from "./servers.ts";
+import { CUTS, reports, type Running, serveFiles, serveNative, serveNode, serveOwn } from "./servers.ts";
 import { MIB, Site, TEXT } from "./site.ts";
 import { type Habit, Wire } from "./wire.ts";
 
@@ -220,6 +221,7 @@ async function connection(
 const ENDINGS: Record<Running["name"], string[]> = {
   "Deno.serve": ["leaves", "closes"],
   "Bun.serve": ["leaves", "closes"],
+  "serve": ["leaves", "closes"],
   "node:http": ["leaves", "closes", "shuts down", "babbles"],
   "FileServer": ["leaves", "shuts down", "babbles"], // each request may want it to be the last
 };
@@ -259,6 +261,7 @@ export async function httpRound(seed: number, requests: number): Promise<Tally> 
       await serveNode(site, { narrow: true }),
       await serveNode(site, { narrow: true, cuts: CUTS }),
       serveNative(site),
+      ...(isBun ? [] : [serveOwn(site)]),
       serveFiles(site, {}),
       serveFiles(site, { narrow: true }),
       serveFiles(site, { limited: true }),

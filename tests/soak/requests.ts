@@ -262,6 +262,7 @@ const FILES: Kinds = [[10, whole], [4, range], [3, multipart], ...LIGHT, [4, cha
 const KINDS: Record<Running["name"], Kinds> = {
   "Deno.serve": [...FILES, [6, dynamic]],
   "Bun.serve": [...FILES, [6, dynamic]],
+  "serve": [...FILES, [6, dynamic]],
   "node:http": [...FILES, [6, dynamic], [1, posted], [1, burdened], [1, echo]],
   "FileServer": [...FILES, [1, posted], [2, burdened]],
 };

@@ -11,6 +11,7 @@ import { resolveDirectoryOptions } from "../../http/options.ts";
 import { parseTarget } from "../../http/root/request_target.ts";
 import type { Head as RequestHead } from "../../server/request_head.ts";
 import { FileServer } from "../../server/server.ts";
+import { serve } from "../../serve.ts";
 import { isBun } from "../support/harness.ts";
 import { type BunGlobal, FAILED } from "../support/http_servers.ts";
 import { turns } from "./lot.ts";
@@ -21,7 +22,7 @@ import { MIB, type Site, TEXT } from "./site.ts";
 // back as X-Asked; `wait`, the turns before anything is answered; and what `serveNode` takes.
 
 export interface Running {
-  readonly name: "Deno.serve" | "Bun.serve" | "node:http" | "FileServer";
+  readonly name: "Deno.serve" | "Bun.serve" | "node:http" | "FileServer" | "serve";
   readonly port: number;
   /** The ways in which it ends connections under way when it is told to. */
   readonly cuts: readonly string[];
@@ -195,6 +196,32 @@ export function serveNative(site: Site): Running {
       ending.abort();
       return server.finished;
     },
+  };
+}
+
+/** This package's own server of handlers; on Bun it would be Bun.serve. */
+export function serveOwn(site: Site): Running {
+  const errors: unknown[] = [];
+  const server = serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    onListen() {},
+    onError(error) {
+      errors.push(error);
+      return new Response(null, FAILED);
+    },
+  }, handlerOf(site));
+  const { port } = server.addr as { port: number };
+  const ended = () => server.shutdown();
+  return {
+    name: "serve",
+    port,
+    cuts: [],
+    narrow: false,
+    errors,
+    sent: new Map(),
+    asked: new Set(),
+    close: ended,
   };
 }
 
