@@ -9,12 +9,14 @@ import { resolve } from "node:path";
 import * as fs from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { urls, zeroCopy } from "./cli/banner.ts";
+import { runtimeName, urls, zeroCopy } from "./cli/banner.ts";
 import { type Command, Failure, HELP } from "./cli/arguments.ts";
 import { parseWithEnvironment } from "./cli/environment.ts";
 import { listen } from "./cli/listen.ts";
 import { siteOf } from "./cli/handler.ts";
+import { openBrowser } from "./cli/open_browser.ts";
 import { readTls } from "./cli/tls.ts";
+import { underWayLines } from "./cli/under_way.ts";
 import { listenUnix } from "./cli/unix_socket.ts";
 import { commandLine, isWorker, startWorker, work, Workers } from "./cli/workers.ts";
 import { isBun, isDeno } from "./runtime.ts";
@@ -53,13 +55,13 @@ async function serve(command: Command): Promise<void> {
   const at = (port: number | undefined, shared = false) => listen(server, { host, shared, tls }, port);
   if (isWorker) {
     // deno-lint-ignore require-await -- makes a rejection of what listen throws
-    return work({ listen: async (port) => at(port, true), stop: () => server.stop() });
+    return work({ listen: async (port) => at(port, true), stop: () => stop(server) });
   }
   const files = command.tls ? [command.tls.cert, command.tls.key] : [];
   const pool = workers > 1
     ? new Workers((port) => startWorker({ root, host, port, files }), endWith)
     : undefined;
-  endOnSignals(pool ?? server, () => pool?.kill());
+  endOnSignals(pool ?? { stop: () => stop(server) }, () => pool?.kill());
   if (unix !== undefined) {
     const remove = await listenUnix(server, unix);
     process.on("exit", remove);
@@ -76,11 +78,9 @@ async function serve(command: Command): Promise<void> {
     server.close();
     await pool.listen(port, workers);
   }
-  sayServing(
-    root,
-    urls(tls ? "https" : "http", host, port),
-    tls && "TLS: this process encrypts what it sends",
-  );
+  const addresses = urls(tls ? "https" : "http", host, port);
+  sayServing(root, addresses, tls && "TLS: this process encrypts what it sends");
+  if (command.open) openBrowser(addresses[0]);
 }
 
 /** `whyCopied`: why files are copied on these addresses, wherever sendfile(2) can be used. */
@@ -88,6 +88,12 @@ function sayServing(root: string, addresses: string[], whyCopied: string | undef
   console.log(`Serving ${root}`);
   for (const address of addresses) console.log(address);
   for (const line of zeroCopy(whyCopied)) console.log(line);
+  console.log(`sendfile ${VERSION} on ${runtimeName()}; press Ctrl-C to stop`);
+}
+
+function stop(server: FileServer): Promise<void> {
+  for (const line of underWayLines(server)) console.log(line);
+  return server.stop();
 }
 
 /** The first signal lets what is in flight come to its end, the second does not. */

@@ -32,6 +32,7 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
       --compress           compress text when it is asked for (br, zstd, gzip)
       --max-age <seconds>  how long caches may keep a file
       --rate-limit <n>     bytes per second and response; 500k, 2m
+      --open               open the address in a browser
       --watch              let pages load anew when a file changes; no caching
       --max-connections <n>
                            connections at once of each process (default: as
@@ -70,6 +71,7 @@ export interface Command {
   readonly auth: string | undefined;
   readonly precompressed: boolean;
   readonly compress: boolean;
+  readonly open: boolean;
   readonly watch: boolean;
   readonly maxAge: number | undefined;
   readonly rateLimit: number | undefined;
@@ -109,6 +111,7 @@ export function parseCommand(args: string[]): Command {
     auth: credentials(values.auth),
     precompressed: values.precompressed ?? false,
     compress: compresses(values),
+    open: values.open ?? false,
     watch: watches(values),
     maxAge: whole("max-age", values["max-age"], 0, 2 ** 31),
     rateLimit: rate(values["rate-limit"]),
@@ -145,6 +148,7 @@ export const FLAGS = {
   auth: { type: "string" },
   precompressed: { type: "boolean" },
   compress: { type: "boolean" },
+  open: { type: "boolean" },
   watch: { type: "boolean" },
   "max-age": { type: "string" },
   "rate-limit": { type: "string" },
@@ -178,7 +182,7 @@ function whole(name: string, text: string | undefined, min: number, max: number)
 }
 
 /** Flags that say how a port is listened on. */
-const OF_PORTS = ["port", "host", "tls-cert", "tls-key", "workers"] as const;
+const OF_PORTS = ["port", "host", "tls-cert", "tls-key", "workers", "open"] as const;
 
 function unixPath(values: ReturnType<typeof read>["values"]): string | undefined {
   const other = OF_PORTS.find((name) => values[name] !== undefined);

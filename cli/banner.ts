@@ -1,5 +1,7 @@
 import { networkInterfaces } from "node:os";
+import process from "node:process";
 import { whyNotSendfile } from "../mod.ts";
+import { isDeno } from "../runtime.ts";
 import { adviceFor } from "../report/advice.ts";
 import { authority } from "./listen.ts";
 
@@ -25,4 +27,10 @@ export function zeroCopy(known: string | undefined): string[] {
   if (reason === undefined) return ["zero-copy: on"];
   const advice = known === undefined ? adviceFor(reason) : undefined;
   return [`zero-copy: off (${reason})`, ...(advice === undefined ? [] : [`to turn it on: ${advice}`])];
+}
+
+/** `Deno 2.9.6`, `Bun 1.4.5` */
+export function runtimeName(): string {
+  const { deno, bun } = process.versions;
+  return isDeno ? `Deno ${deno}` : `Bun ${bun}`;
 }

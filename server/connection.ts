@@ -110,6 +110,8 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
   readonly #reader: Reader;
   readonly #limits: ConnectionLimits | undefined;
   #waitsFor: keyof typeof TIMEOUT_SECONDS = "request";
+  /** The last one that has come. */
+  #request: Head | undefined;
   /** Counts what has happened, so that a look tells whether anything has since the one before. */
   #steps = 0;
   #lastLook: Look = { waitsFor: "request", steps: 0, acked: undefined };
@@ -175,6 +177,11 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return this.#seconds;
   }
 
+  /** The request whose response is under way. */
+  get underWay(): Head | undefined {
+    return IDLE.has(this.#waitsFor) ? undefined : this.#request;
+  }
+
   /** Serves until the end. Rejects for nothing but a defect. */
   async run(): Promise<void> {
     try {
@@ -228,7 +235,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
       const plan = planText({ method: "" }, this.#site.resolved, request);
       return await this.#last(async () => (await this.#send(plan, "close")).problem === undefined);
     }
-    const { keep, old, body } = request;
+    const { keep, old, body } = this.#request = request;
     const began = this.#site.onSent ? performance.now() : 0;
     const found = this.#answerTo(request);
     const plan = found instanceof Promise ? await this.#beforeEnd(found) : found;

@@ -1,6 +1,7 @@
 import { isExhausted } from "../sockets/exhausted.ts";
 import { Connection, type Site } from "./connection.ts";
 import { ConnectionLimits } from "./connection_limits.ts";
+import type { Head } from "./request_head.ts";
 import { Warnings } from "./warnings.ts";
 import type { Listen, Listener, Place, Transport } from "./transport.ts";
 import { listenBun } from "./transport_bun.ts";
@@ -77,6 +78,11 @@ export class FileServer {
     const kind = code ?? name;
     this.#warnings.warn(kind, `a connection could not be accepted: ${kind}: ${message}`);
     return isExhausted(error) && this.#limits.freeReserve();
+  }
+
+  /** The requests whose responses are under way. */
+  underWay(): Head[] {
+    return [...this.#connections].flatMap(({ underWay }) => underWay ?? []);
   }
 
   /** Takes no more connections, finishes what is in flight, and resolves once nothing is. */
