@@ -75,8 +75,10 @@ export function sendParts(
   const quiet = parts.every(({ onStart, onProgress }) => onStart === undefined && onProgress === undefined);
   const start = (calledAt?: number) => beginParts(target, file, parts, observer, calledAt);
   return beginWithin(parts[0], start, (begin) =>
-    // The budget's turn comes behind hold: what others write goes on meanwhile.
-    inOrder(socket, quiet, () => endInTurn(target.hold ? target.hold(begin, quiet) : begin())));
+    inOrder(socket, quiet, () => {
+      const sent = target.runInWriteOrder ? target.runInWriteOrder(begin, quiet) : begin();
+      return endInTurn(sent); // behind the socket's write slot: what others write goes on meanwhile
+    }));
 }
 
 /** One transfer after another, without a wait as long as none of them has to. */
@@ -142,7 +144,7 @@ async function byCopy(transfer: Transfer, reason: string): Promise<void> {
   if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
   counters.copy.transfers++;
   count(reason);
-  transfer.attempt(() => transfer.source.keep());
+  transfer.attempt(() => transfer.source.dupDescriptor());
   transfer.announce({ via: "copy", reason });
   await copy(transfer);
 }

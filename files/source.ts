@@ -47,7 +47,7 @@ export interface Source {
   /** Reads at an absolute position; 0 at the end. */
   read(into: Uint8Array, position: number): number | Promise<number>;
   /** Makes the descriptor ours, so that its owner may close it; at the latest before the first await. */
-  keep(): void;
+  dupDescriptor(): void;
   /** Moves the position of a source that has one. */
   seek(position: number): void;
   /** Closes what is ours. */
@@ -196,7 +196,7 @@ class DescriptorSource implements Source {
       : readAway(file.fd, into, position);
   }
 
-  keep(): void {
+  dupDescriptor(): void {
     if (this.#owner !== "caller" || !this.#libc) return;
     const dup = this.#libc.dup(this.descriptor);
     if (dup < 0) throw this.#libc.error(dup, "dup");
@@ -281,8 +281,8 @@ class FsFileSource implements Source {
     }
   }
 
-  keep(): void {
-    this.#found?.keep();
+  dupDescriptor(): void {
+    this.#found?.dupDescriptor();
   }
 
   seek(position: number): void {
@@ -332,7 +332,7 @@ class BlobSource implements Source {
     return bytes.byteLength;
   }
 
-  keep(): void {}
+  dupDescriptor(): void {}
   seek(): void {}
   close(): void {}
 }

@@ -2,6 +2,7 @@ import { findConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
 import type { SocketAdapter } from "./adapter.ts";
+import { FoundDescriptor } from "./found_descriptor.ts";
 
 /**
  * Bytes that the peer's system has acknowledged of all that was sent to it; undefined where nobody can tell: no FFI,
@@ -24,15 +25,14 @@ interface End {
  */
 export class ConnectionView {
   /** The search is for the first look alone. */
-  #fd = -1;
-  #cookie = 0n;
+  #found: FoundDescriptor | undefined;
 
   acknowledged(libc: Libc, local: End, remote: End): number | undefined {
-    if (this.#cookie === 0n || libc.cookie(this.#fd) !== this.#cookie) {
+    if (!this.#found?.isSame(libc)) {
       const connection = parseConnection(libc, local, remote);
-      this.#fd = (connection && findConnection(libc, connection)) ?? -1;
-      this.#cookie = libc.cookie(this.#fd);
+      const fd = connection && findConnection(libc, connection);
+      this.#found = fd === undefined ? undefined : new FoundDescriptor(libc, fd);
     }
-    return libc.tcp(this.#fd)?.acked;
+    return this.#found && libc.tcp(this.#found.fd)?.acked;
   }
 }

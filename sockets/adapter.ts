@@ -26,7 +26,7 @@ export interface SocketAdapter {
    * and holds back what is written meanwhile. `quiet`: no code of the caller's runs before `work` first waits; then it
    * can run at once where nothing was written before.
    */
-  hold?(work: () => number | Promise<number>, quiet: boolean): number | Promise<number>;
+  runInWriteOrder?(work: () => number | Promise<number>, quiet: boolean): number | Promise<number>;
   /** Present where no error of `write` tells: whether the runtime still has the socket open. */
   isOpen?(): boolean;
   /** Whether the runtime holds bytes that come before. Present where it buffers writes. */

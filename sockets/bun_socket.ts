@@ -31,12 +31,10 @@ export function isBunSocket(socket: object): socket is BunSocketWithFd {
 const OPEN = 1;
 
 /** `Bun.listen` and `Bun.connect` sockets: TCP and unix natively, TLS by the runtime. They buffer no writes. */
-export class BunSocket implements SocketAdapter, Descriptor {
+export class BunSocket implements SocketAdapter {
   readonly #socket: BunSocketWithFd;
   /** Asked once: a socket under upgradeTLS is another object, and the one it was made of is closed. */
   readonly #isTls: boolean;
-  readonly owned = false;
-  fd = -1;
 
   constructor(socket: BunSocketWithFd) {
     this.#socket = socket;
@@ -47,12 +45,9 @@ export class BunSocket implements SocketAdapter, Descriptor {
 
   open(): Descriptor | string {
     if (this.#isTls) return "TLS";
-    this.fd = this.#socket.fd;
-    return this.fd >= 0 && this.isOpen() ? this : "the socket is closed";
-  }
-
-  alive(): boolean {
-    return this.#socket.fd === this.fd && this.isOpen();
+    const { fd } = this.#socket;
+    if (fd < 0 || !this.isOpen()) return "the socket is closed";
+    return { fd, owned: false, alive: () => this.#socket.fd === fd && this.isOpen() };
   }
 
   isOpen(): boolean {

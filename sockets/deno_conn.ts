@@ -1,9 +1,10 @@
 import { socketClosed } from "../errors.ts";
-import { findConnection, isConnection, parseConnection } from "../ffi/find.ts";
+import { type Connection, findConnection, isConnection, parseConnection } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { ConnectionView } from "./acknowledged.ts";
 import type { DenoConnLike } from "../types.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
+import { FoundDescriptor } from "./found_descriptor.ts";
 
 /** Whether `socket` is a `Deno.Conn`, by its shape: other runtimes have no class to compare with. */
 export function isDenoConn(socket: object): socket is DenoConnLike {
@@ -22,12 +23,10 @@ export function internalDescriptor(conn: object): number | undefined {
 }
 
 /** `Deno.Conn`: TCP natively, TLS and unix sockets by the runtime. */
-export class DenoConn implements SocketAdapter, Descriptor {
+export class DenoConn implements SocketAdapter {
   readonly #conn: DenoConnLike;
-  readonly owned = false;
-  fd = -1;
-  #libc: Libc | undefined;
-  #cookie = 0n;
+  /** What was found before, and by which libc. */
+  #known: { readonly libc: Libc; readonly descriptor: Descriptor } | undefined;
   #view: ConnectionView | undefined;
 
   constructor(conn: DenoConnLike) {
@@ -35,11 +34,10 @@ export class DenoConn implements SocketAdapter, Descriptor {
   }
 
   open(libc: Libc): Descriptor | string {
-    // The cookie is the socket's own number: equal, it is the connection that was found before. Closed, or closed
-    // and its descriptor handed out again, it is not.
-    if (this.#libc === libc && this.alive()) return this;
+    const known = this.#known;
+    if (known?.libc === libc && known.descriptor.alive(known.descriptor.fd)) return known.descriptor;
+    this.#known = undefined;
     if ("handshake" in this.#conn) return "TLS";
-    this.#cookie = 0n;
     const local = this.#conn.localAddr;
     const remote = this.#conn.remoteAddr;
     if (local.transport !== "tcp" || remote.transport !== "tcp") {
@@ -55,16 +53,14 @@ export class DenoConn implements SocketAdapter, Descriptor {
       : undefined;
     if (fd === undefined) return "its descriptor was not found, or is not the only one with its addresses";
     if (!this.#leadsTo(libc, fd)) return "the descriptor with its addresses is another connection's";
-    this.fd = fd;
-    this.#libc = libc;
-    this.#cookie = libc.cookie(fd);
-    if (this.#cookie === 0n) this.alive = () => this.#isOpen(libc, fd) && isConnection(libc, fd, ends);
-    return this;
+    const descriptor = this.#descriptor(libc, fd, ends);
+    this.#known = { libc, descriptor };
+    return descriptor;
   }
 
-  alive(): boolean {
-    return this.#cookie !== 0n && this.#libc!.cookie(this.fd) === this.#cookie &&
-      this.#isOpen(this.#libc!, this.fd);
+  #descriptor(libc: Libc, fd: number, ends: Connection): Descriptor {
+    const found = new FoundDescriptor(libc, fd, () => isConnection(libc, fd, ends));
+    return { fd, owned: false, alive: () => found.isSame(libc) && this.#isOpen(libc, fd) };
   }
 
   /**

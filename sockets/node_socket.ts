@@ -6,6 +6,8 @@ import { isBun, yieldToEventLoop } from "../runtime.ts";
 import { ConnectionView } from "./acknowledged.ts";
 import { untilTaken } from "./bun_http.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
+import { FoundDescriptor } from "./found_descriptor.ts";
+import { reserveWrite, type WriteSlot } from "./node_write_slot.ts";
 
 /** What the stream is told of a write: nothing, or what went wrong. */
 export type NodeWriteCallback = (error?: Error | null) => void;
@@ -66,14 +68,13 @@ function isBunHttp(socket: NodeSocketLike): boolean {
 /** node:net and node:http sockets. */
 export class NodeSocket implements SocketAdapter {
   readonly #socket: NodeSocketLike;
-  /** The socket's own `_write` while `hold` has put another before it. */
-  #write: NodeSocketLike["_write"] | undefined;
+  /** The place among the socket's writes of the transfer that is under way. */
+  #slot: WriteSlot | undefined;
   /**
-   * What the search found, and the cookie of the socket it was: a search for each response took 5 times as long as all
-   * the rest of a small one (measured, 64 descriptors).
+   * What the search found: a search for each response took 5 times as long as all the rest of a small one (measured,
+   * 64 descriptors).
    */
-  #found = -1;
-  #cookie = 0n;
+  #found: FoundDescriptor | undefined;
   #view: ConnectionView | undefined;
 
   constructor(socket: NodeSocketLike) {
@@ -107,28 +108,21 @@ export class NodeSocket implements SocketAdapter {
     const { localAddress = "", localPort = 0, remoteAddress = "", remotePort = 0, _httpMessage } =
       this.#socket;
     if (_httpMessage?.writableLength !== 0) return "the server still holds bytes that come before";
-    if (this.#cookie !== 0n && libc.cookie(this.#found) === this.#cookie) {
-      return this.#descriptor(libc, this.#found, false);
-    }
+    if (this.#found?.isSame(libc)) return this.#descriptor(libc, this.#found.fd, false);
     const local = { hostname: localAddress, port: localPort };
     const connection = parseConnection(libc, local, { hostname: remoteAddress, port: remotePort });
     const fd = connection && findConnection(libc, connection);
     if (fd === undefined) return "its descriptor was not found";
-    this.#found = fd;
-    this.#cookie = libc.cookie(fd);
+    this.#found = new FoundDescriptor(libc, fd);
     return this.#descriptor(libc, fd, false);
   }
 
-  /**
-   * The transfer becomes a write of the stream: an empty chunk that, when its turn comes, runs `work` instead of
-   * writing. So what was written before has gone, and what is written (or ended) meanwhile waits, as behind any
-   * other write. A cork would not do: `end()` takes it off.
-   */
-  hold(work: () => number | Promise<number>, quiet: boolean): number | Promise<number> {
-    if (!quiet || !this.#isIdle()) return this.#behind(work);
+  runInWriteOrder(work: () => number | Promise<number>, quiet: boolean): number | Promise<number> {
+    if (!quiet || !this.#isIdle()) return this.#runInSlot(work);
     const running = work();
-    // What is written from here on waits.
-    return typeof running === "number" ? running : this.#behind(() => running, running);
+    if (typeof running === "number") return running;
+    const slot = this.#reserve(); // what is written from here on waits
+    return running.finally(() => this.#release(slot));
   }
 
   /** Whether all that was written has left the runtime, so that there is nothing to wait for. */
@@ -138,45 +132,31 @@ export class NodeSocket implements SocketAdapter {
       _writableState?.pendingcb === 0 && !isBunHttp(this.#socket);
   }
 
-  /** Runs `work` when the turn of an empty write comes, which ends with it. `running`: it has begun already. */
-  #behind(work: () => number | Promise<number>, running?: Promise<number>): Promise<number> {
+  /** Waits for the socket's turn to write, and runs `work` in it. */
+  async #runInSlot(work: () => number | Promise<number>): Promise<number> {
     const socket = this.#socket;
-    // A write after the end would be an 'error' event on the user's socket.
-    if (socket.destroyed || !socket.writable) return running ?? Promise.reject(socketClosed());
-    const turn = Buffer.alloc(0);
-    let begun = false;
-    const write = this.#write = socket._write;
-    const run = async () => {
+    const slot = this.#reserve();
+    try {
+      // The stream grants the turn within its `_write`, where its buffer is in between two states (Deno's bytesWritten
+      // throws); behind this await it no longer is.
+      await slot.granted;
       if (socket.connecting) await connected(socket);
       // Bun's http server corks what a request's event writes until the event is over: the body would overtake it.
       if (isBunHttp(socket)) await yieldToEventLoop();
-      return work();
-    };
-    return new Promise((resolve, reject) => {
-      // With _writev the stream would hand over several chunks at once, and the turn among them.
-      shadow(socket, "_writev", null);
-      shadow(socket, "_write", (chunk: Uint8Array, encoding: string, callback: NodeWriteCallback) => {
-        if (chunk !== turn) return write.call(socket, chunk, encoding, callback);
-        begun = true;
-        // In a microtask: within `_write` the stream's buffer is in between two states (Deno's bytesWritten throws).
-        // Released before anybody hears of the end: the next transfer of this socket puts its own `_write` there.
-        const transfer = Promise.resolve().then(run).finally(() => this.#release());
-        transfer.then(() => callback(), () => callback());
-        transfer.then(resolve, reject);
-      });
-      socket.write(turn, (error) => {
-        if (!error || begun) return; // the transfer tells its end itself, also where the socket was destroyed
-        this.#release();
-        if (running) running.then(resolve, reject);
-        else reject(socketClosed(error));
-      });
-    });
+      return await work();
+    } finally {
+      this.#release(slot);
+    }
   }
 
-  #release(): void {
-    this.#write = undefined;
-    Reflect.deleteProperty(this.#socket, "_write");
-    Reflect.deleteProperty(this.#socket, "_writev");
+  #reserve(): WriteSlot {
+    return this.#slot = reserveWrite(this.#socket);
+  }
+
+  /** Before anybody hears of the end of the work: the next transfer of this socket reserves its own slot. */
+  #release(slot: WriteSlot): void {
+    this.#slot = undefined;
+    slot.release();
   }
 
   write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {
@@ -195,7 +175,7 @@ export class NodeSocket implements SocketAdapter {
       if (socket.destroyed) return reject(socketClosed());
       socket.once("close", closed);
       signal.addEventListener("abort", aborted);
-      (this.#write ?? socket._write).call(socket, chunk, "buffer", (error) => {
+      (this.#slot?.write ?? socket._write).call(socket, chunk, "buffer", (error) => {
         if (error || !isBunHttp(socket)) done(error);
         else untilTaken(socket, signal).then(() => done(), done);
       });
@@ -237,8 +217,4 @@ function connected(socket: NodeSocketLike): Promise<void> {
     socket.once("connect", go);
     socket.once("close", go);
   });
-}
-
-function shadow(socket: NodeSocketLike, name: "_write" | "_writev", value: unknown): void {
-  Object.defineProperty(socket, name, { value, configurable: true, writable: true });
 }

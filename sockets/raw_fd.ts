@@ -2,34 +2,46 @@ import * as fs from "node:fs";
 import { SendfileNotAvailableError, socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadedLibc } from "../ffi/load.ts";
+import { FoundDescriptor } from "./found_descriptor.ts";
 import { room } from "./wait_writable.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
 
 /** A plain descriptor number. Who gives it owns it, and keeps it open for the whole transfer. */
 export class DescriptorSocket implements SocketAdapter {
   readonly #fd: number;
-  /** Of the socket that the number stood for at first; 0 where that cannot be told. */
-  #cookie = 0n;
+  /** The socket that the number stood for at first. */
+  #found: FoundDescriptor | undefined;
 
   constructor(fd: number) {
     this.#fd = fd;
   }
 
   open(libc: Libc): Descriptor {
+    this.#found = this.#look(libc);
+    return { fd: this.#fd, owned: false, alive: () => this.isOpen() };
+  }
+
+  #look(libc: Libc): FoundDescriptor {
+    this.#check(libc);
+    return new FoundDescriptor(libc, this.#fd, () => {
+      this.#check(libc);
+      return true;
+    });
+  }
+
+  #check(libc: Libc): void {
     const fd = this.#fd;
     if (!libc.isStreamSocket(fd)) throw new TypeError(`descriptor ${fd} is not a stream socket`);
     if (!libc.isNonBlocking(fd)) {
       throw new TypeError(`descriptor ${fd} must be non-blocking: it would stop this thread`);
     }
-    this.#cookie = libc.cookie(fd);
-    return { fd, owned: false, alive: () => this.isOpen() };
   }
 
   isOpen(): boolean {
     const libc = loadedLibc();
     if (typeof libc === "string") return true;
-    if (this.#cookie === 0n) this.open(libc); // no native way was tried: then the number is checked here
-    return libc.cookie(this.#fd) === this.#cookie;
+    this.#found ??= this.#look(libc); // no native way was tried: then the number is checked here
+    return this.#found.isSame(libc);
   }
 
   async write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {

@@ -225,7 +225,7 @@ export class NativeTransfer {
    */
   #own(): string | undefined {
     const { libc, source } = this.#route;
-    this.#transfer.attempt(() => source.keep());
+    this.#transfer.attempt(() => source.dupDescriptor());
     if (this.#ours || this.#transfer.holdsSocket) return undefined;
     const dup = libc.dup(this.#out);
     if (dup < 0) {

@@ -25,9 +25,8 @@ export const SOCKETS: readonly Mutation[] = [
   {
     name: "a Deno.Conn is always alive",
     file: "sockets/deno_conn.ts",
-    search:
-      "return this.#cookie !== 0n && this.#libc!.cookie(this.fd) === this.#cookie &&\n      this.#isOpen(this.#libc!, this.fd);",
-    replace: "return true;",
+    search: "alive: () => found.isSame(libc) && this.#isOpen(libc, fd)",
+    replace: "alive: () => true",
     why: "A closed connection's file would go to whoever has its descriptor's number now.",
     tests: NUMBER,
     only: { runtime: "deno", reason: "Bun has no Deno.Conn" },
@@ -123,7 +122,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "writes overtake a transfer",
-    file: "sockets/node_socket.ts",
+    file: "sockets/node_write_slot.ts",
     search: "if (chunk !== turn) return write.call(socket, chunk, encoding, callback);",
     replace: "",
     why: "What is written behind a transfer would be lost.",
@@ -131,7 +130,7 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "chunks are written all at once around a transfer",
-    file: "sockets/node_socket.ts",
+    file: "sockets/node_write_slot.ts",
     search: 'shadow(socket, "_writev", null);',
     replace: "",
     why: "A transfer among several waiting writes would be sent as an empty chunk.",
@@ -139,8 +138,8 @@ export const SOCKETS: readonly Mutation[] = [
   },
   {
     name: "the socket keeps the transfer's _write",
-    file: "sockets/node_socket.ts",
-    search: 'Reflect.deleteProperty(this.#socket, "_write");',
+    file: "sockets/node_write_slot.ts",
+    search: 'Reflect.deleteProperty(socket, "_write");',
     replace: "",
     why: "The socket would be unusable behind a transfer.",
     tests: selection("sockets/sockets.test.ts", "several writes"),

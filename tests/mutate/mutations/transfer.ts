@@ -153,7 +153,7 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the source is not made ours before a wait",
     file: "transfer/native.ts",
-    search: "this.#transfer.attempt(() => source.keep());",
+    search: "this.#transfer.attempt(() => source.dupDescriptor());",
     replace: "void source;",
     why: "Bytes of whichever file has the closed number would go.",
     tests: selection("files/source.test.ts", "owner closes in the middle"),
@@ -161,7 +161,7 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the copy does not make the source ours",
     file: "sendfile.ts",
-    search: "transfer.attempt(() => transfer.source.keep());",
+    search: "transfer.attempt(() => transfer.source.dupDescriptor());",
     replace: "",
     why: "Bytes of whichever file has the closed number would go.",
     tests: selection("files/source.test.ts", "owner closes in the middle"),
@@ -292,8 +292,8 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "a duplicate's error does not say what was sent",
     file: "transfer/native.ts",
-    search: "this.#transfer.attempt(() => source.keep());",
-    replace: "source.keep();",
+    search: "this.#transfer.attempt(() => source.dupDescriptor());",
+    replace: "source.dupDescriptor();",
     why: "Who resumes a download would send all of it again.",
     tests: selection("inject.test.ts", "descriptor: a transfer"),
   },
