@@ -61,7 +61,9 @@ export type {
  * ```
  */
 export function serve(handler: ServeHandler | ServeFetch): Server;
+/** `serve` with options, as `Deno.serve(options, handler)`. */
 export function serve(options: ServeOptions, handler: ServeHandler | ServeFetch): Server;
+/** `serve` with the handler among the options, or an application with `fetch`. */
 export function serve(options: ServeOptions & ({ handler: ServeHandler } | ServeFetch)): Server;
 export function serve(first: unknown, second?: unknown): Server {
   const { handler, settings } = settingsOf(first, second);

@@ -1,6 +1,6 @@
 import { networkInterfaces } from "node:os";
 import process from "node:process";
-import { whyNotSendfile } from "../mod.ts";
+import { whyNotSendfile } from "../sendfile.ts";
 import { isDeno } from "../runtime.ts";
 import { adviceFor } from "../report/advice.ts";
 import { authority } from "./listen.ts";

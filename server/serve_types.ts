@@ -2,9 +2,11 @@ import type { WebAbortSignal, WebRequest, WebResponse } from "../types.ts";
 
 /** Where a server listens, or a client's end of a connection. */
 export interface ServeAddr {
+  /** The transport: TCP. */
   readonly transport: "tcp";
   /** The IP address. */
   readonly hostname: string;
+  /** The port. */
   readonly port: number;
 }
 

@@ -757,7 +757,7 @@ function assertPackages(directory: string, site: Site): void {
 /** The requests of the log, in order: the last names of their paths, and the statuses. */
 function requests({ lines }: Server): string[] {
   return lines.flatMap((line) => {
-    const [, name, status] = /^GET \S*\/(\S+) (\d+)/.exec(line) ?? [];
+    const [, name, status] = / GET \S*\/(\S+) (\d+)/.exec(line) ?? [];
     return name === undefined ? [] : [`${name} ${status}`];
   });
 }

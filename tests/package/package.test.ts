@@ -55,7 +55,7 @@ test(
       assert(files.includes(path), `${path} is not published`);
     }
     const alien = files.filter((path) =>
-      !/^(?:LICENSE|deno\.json|[\w/]+\.(?:ts|md))$/.test(path) ||
+      !/^(?:LICENSE|deno\.json|[\w/-]+\.(?:ts|md))$/.test(path) ||
       /(?:^|\/)(?:tests?|bench|node_modules)\//.test(path)
     );
     assertEquals(alien, []);
