@@ -7,6 +7,7 @@ import * as net from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { Failure } from "../../cli/arguments.ts";
+import { VARIABLES } from "../../cli/environment.ts";
 import { type Retry, Workers } from "../../cli/workers.ts";
 import { isBun, test } from "../support/harness.ts";
 import { ask, assertSame, Client, request } from "../support/http_client.ts";
@@ -176,7 +177,7 @@ test("workers have no more permissions than they need, from JSR too", () =>
         assertEquals(commandOf(pid).filter((flag) => flag.startsWith("--allow-") || flag === "-A"), [
           `--allow-read=${site.root}`,
           `--allow-net=127.0.0.1:${server.port}`,
-          "--allow-env=ZEROCOPY_SENDFILE",
+          `--allow-env=${["ZEROCOPY_SENDFILE", ...VARIABLES.values()].join(",")}`,
           "--allow-ffi",
           "--allow-import",
         ]);
