@@ -360,7 +360,7 @@ test("waits", async () => {
     const { status, stderr } = spawnSync(process.execPath, [
       "test",
       "--coverage",
-      "../transfer/waits.test.ts",
+      "./waits.test.ts",
     ], {
       cwd: dir,
       encoding: "utf8",
