@@ -3,7 +3,7 @@ import { test } from "../support/harness.ts";
 import { ROUNDS } from "./scenes.ts";
 
 /** Requests of each round. */
-const REQUESTS = { "HTTP servers": 1500, "sockets": 600, "withSendfile": 750 };
+const REQUESTS = { "HTTP servers": 1500, "sockets": 300, "withSendfile": 750 };
 
 for (const [name, requests] of Object.entries(REQUESTS)) {
   const round = ROUNDS[name];
