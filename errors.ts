@@ -1,3 +1,5 @@
+import { codeOf, NOT_REGULAR, type ReasonCode } from "./reasons.ts";
+
 /**
  * sendfile(2) cannot be used and the fallback was not wanted (`fallback: false`), or there is nothing to fall back
  * on. `sent` bytes of the file had left before that.
@@ -7,13 +9,23 @@ export class SendfileNotAvailableError extends Error {
   override readonly name: string = "SendfileNotAvailableError";
   /** Why, as one clause: "TLS", "no permission: run with --allow-ffi", … */
   readonly reason: string;
+  /** The reason in a word, which stays the same where its text is put better. */
+  readonly code: ReasonCode;
   /** Bytes of the file that had been sent. */
   readonly sent: number;
 
-  /** An error with the reason as one clause. `message`: what to say in place of the reason alone. */
-  constructor(reason: string, sent = 0, options: { cause?: unknown; message?: string } = {}) {
+  /**
+   * An error with the reason as one clause. `message`: what to say in place of the reason alone. `code`: of a reason that
+   * is not this package's.
+   */
+  constructor(
+    reason: string,
+    sent = 0,
+    options: { cause?: unknown; message?: string; code?: ReasonCode } = {},
+  ) {
     super(options.message ?? `sendfile is not available: ${reason}`, options);
     this.reason = reason;
+    this.code = options.code ?? codeOf(reason);
     this.sent = sent;
   }
 }
@@ -72,9 +84,6 @@ export class SendfileTimeoutError extends SendfileError {
 export function socketClosed(cause?: unknown): ConnectionClosedError {
   return new ConnectionClosedError("the socket is closed", { code: "ENOTCONN", syscall: "write", cause });
 }
-
-/** Why no sendfile(2) reads from it. */
-export const NOT_REGULAR = "not a regular file";
 
 /** What was to be sent is no regular file. `directory`: its path, or which argument it is, where it is one. */
 export function notRegular(directory?: string): SendfileNotAvailableError {

@@ -11,6 +11,7 @@ export {
   SendfileTimeoutError,
 } from "./errors.ts";
 export type { SendfileOptions, SendfileStart, Via } from "./transfer/options.ts";
+export type { ReasonCode } from "./reasons.ts";
 export { SendfileRegion } from "./files/region.ts";
 export { type SendfileReport, sendfileReport, type SocketReport } from "./report/mod.ts";
 export {

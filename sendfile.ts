@@ -11,6 +11,7 @@ import { checkOptions, type SendfileOptions } from "./transfer/options.ts";
 import { beginWithin, inOrder, isBusy } from "./transfer/queue.ts";
 import { count, counters } from "./transfer/stats.ts";
 import { type Observer, Transfer } from "./transfer/transfer.ts";
+import { BUSY, codeOf, NO_SENDFILE, RUNTIME_HOLDS_BYTES, TURNED_OFF } from "./reasons.ts";
 
 /**
  * Sends a file, or a range of it, over a connected stream socket by sendfile(2), and where that cannot be used by
@@ -145,7 +146,7 @@ async function byCopy(transfer: Transfer, reason: string): Promise<void> {
   counters.copy.transfers++;
   count(reason);
   transfer.attempt(() => transfer.source.dupDescriptor());
-  transfer.announce({ via: "copy", reason });
+  transfer.announce({ via: "copy", reason, code: codeOf(reason) });
   await copy(transfer);
 }
 
@@ -183,9 +184,9 @@ export function sendfileSync(
   const target = adapterOf(socket);
   checkFile(file);
   checkOptions(options);
-  if (isBusy(socket)) throw new SendfileNotAvailableError("another transfer of this socket is under way");
+  if (isBusy(socket)) throw new SendfileNotAvailableError(BUSY);
   if (target.pending?.()) {
-    throw new SendfileNotAvailableError("its runtime still holds bytes that come before");
+    throw new SendfileNotAvailableError(RUNTIME_HOLDS_BYTES);
   }
   const route = choose(target, file, true);
   const transfer = openTransfer(target, route, options);
@@ -215,7 +216,7 @@ function choose(
   const source = openSource(file, typeof libc === "string" ? undefined : libc);
   if (typeof libc === "string") return { source, reason: libc };
   try {
-    if (!zeroCopy) return { source, reason: "turned off by the option zeroCopy" };
+    if (!zeroCopy) return { source, reason: TURNED_OFF + "the option zeroCopy" };
     const missing = whyNotHere(libc);
     if (missing !== undefined) return { source, reason: missing };
     if (!hasDescriptor(source)) return { source, reason: String(source.descriptor) };
@@ -229,7 +230,7 @@ function choose(
 
 /** Why this kernel is known not to do it. */
 function whyNotHere(libc: Libc): string | undefined {
-  return withoutSendfile.has(libc) ? "the kernel has no sendfile (ENOSYS)" : undefined;
+  return withoutSendfile.has(libc) ? NO_SENDFILE : undefined;
 }
 
 function hasDescriptor(source: Source): source is NativeRoute["source"] {

@@ -10,6 +10,7 @@ import type {
   Watch,
   WatchEvents,
 } from "./library.ts";
+import { LIBC_NOT_LOADED } from "../reasons.ts";
 
 /** The part of `bun:ffi` in use. */
 interface BunFFI {
@@ -62,7 +63,7 @@ export const bunLoader: Loader = {
         failures.push((error as Error).message);
       }
     }
-    return `the C library could not be loaded: ${failures.join("; ")}`;
+    return LIBC_NOT_LOADED + failures.join("; ");
   },
 };
 

@@ -9,6 +9,7 @@ import type {
   Watch,
   WatchEvents,
 } from "./library.ts";
+import { LIBC_NOT_LOADED, NO_PERMISSION } from "../reasons.ts";
 
 type DenoSymbol = {
   name: string;
@@ -33,7 +34,7 @@ export const denoLoader: Loader = {
       Deno.permissions.querySync({ name: "ffi", path }).state === "granted"
     );
     if (granted.length === 0) {
-      return "no permission: run with --allow-ffi (or --allow-ffi=<absolute path of libc>)";
+      return NO_PERMISSION;
     }
     const failures: string[] = [];
     for (const path of granted) {
@@ -47,7 +48,7 @@ export const denoLoader: Loader = {
         failures.push((error as Error).message);
       }
     }
-    return `the C library could not be loaded: ${failures.join("; ")}`;
+    return LIBC_NOT_LOADED + failures.join("; ");
   },
 };
 

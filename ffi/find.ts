@@ -1,5 +1,6 @@
 import { type FileId, isSameFile } from "./file_id.ts";
 import type { Endpoint, Libc } from "./libc.ts";
+import { NOT_FOUND, SEVERAL_CONNECTIONS, TOO_MANY_DESCRIPTORS } from "../reasons.ts";
 
 /** Both ends of a connection. */
 export interface Connection {
@@ -67,9 +68,9 @@ export function findConnection(libc: Libc, connection: Connection): number | und
  */
 export function findPeer(libc: Libc, remote: Endpoint, budget: number): number | string {
   const found = findSocket(libc, (fd) => libc.hasEndpoint(fd, "remote", remote), budget);
-  if (found === "several") return "several connections have this peer";
-  if (found === "many") return "more descriptors than the body is worth looking at";
-  return found ?? "its descriptor was not found";
+  if (found === "several") return SEVERAL_CONNECTIONS;
+  if (found === "many") return TOO_MANY_DESCRIPTORS;
+  return found ?? NOT_FOUND;
 }
 
 /**

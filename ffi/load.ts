@@ -8,6 +8,7 @@ import { commonBlocking, commonSymbols, Libc } from "./libc.ts";
 import type { Loader } from "./library.ts";
 import { linux } from "./linux.ts";
 import type { System } from "./system.ts";
+import { NO_ABI, NO_FFI, NO_SENDFILE_ON, OFF_ON_MACOS, OLD_DENO, TURNED_OFF } from "../reasons.ts";
 
 /** The environment variable that turns the native path off (`0`) or, on macOS, on (`1`). */
 export const SWITCH = "ZEROCOPY_SENDFILE";
@@ -23,7 +24,7 @@ export function environment(name: string): string | undefined {
 
 function hostSystem(): System | string {
   const { platform, arch } = process;
-  if (arch !== "x64" && arch !== "arm64") return `no ABI file for ${platform} on ${arch}`;
+  if (arch !== "x64" && arch !== "arm64") return `${NO_ABI}${platform} on ${arch}`;
   switch (platform) {
     case "linux":
     case "android":
@@ -31,11 +32,11 @@ function hostSystem(): System | string {
     case "darwin":
       // oven-sh/bun#33728: XNU can sleep in sendfile, unkillable, even on a nonblocking socket.
       if (environment(SWITCH) === "1") return darwin(arch);
-      return `off on macOS unless ${SWITCH}=1 asks for it`;
+      return `${OFF_ON_MACOS}${SWITCH}=1 asks for it`;
     case "freebsd":
       return freebsd();
     default:
-      return `no sendfile on ${platform}`;
+      return NO_SENDFILE_ON + platform;
   }
 }
 
@@ -43,9 +44,9 @@ function hostLoader(): Loader | string {
   if (isDeno) {
     // Before 2.8 node:fs hands out resource numbers, which are descriptors of something else to the kernel.
     const [major, minor] = Deno.version.deno.split(".").map(Number);
-    return major > 2 || (major === 2 && minor >= 8) ? denoLoader : "Deno 2.8 or newer is needed";
+    return major > 2 || (major === 2 && minor >= 8) ? denoLoader : OLD_DENO;
   }
-  return isBun ? bunLoader : "this runtime has no FFI";
+  return isBun ? bunLoader : NO_FFI;
 }
 
 /** Loads `system` through the FFI of the runtime, or says why it cannot. */
@@ -59,7 +60,7 @@ export function loadLibc(system: System, libraries = system.libraries): Libc | s
 
 function load(): Libc | string {
   const value = environment(SWITCH);
-  if (value === "0" || value === "off") return `turned off by ${SWITCH}=${value}`;
+  if (value === "0" || value === "off") return `${TURNED_OFF}${SWITCH}=${value}`;
   const system = hostSystem();
   return typeof system === "string" ? system : loadLibc(system);
 }

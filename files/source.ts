@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
-import { NOT_REGULAR, notRegular, SendfileError } from "../errors.ts";
+import { notRegular, SendfileError } from "../errors.ts";
 import { exactFileId, type FileId, isSameFile } from "../ffi/file_id.ts";
 import { findFile, isFile } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
@@ -8,6 +8,7 @@ import { isInMemory } from "./in_memory.ts";
 import { readAt, readAway } from "./read_file.ts";
 import { SendfileRegion } from "./region.ts";
 import type { DenoFsFileLike, WebBlob, WebURL } from "../types.ts";
+import { BUN_FILE_UNKNOWN, FS_FILE_NOT_FOUND, NOT_REGULAR } from "../reasons.ts";
 
 /** The part in use of node:fs/promises' FileHandle. */
 export interface FileHandleLike {
@@ -250,7 +251,7 @@ class FsFileSource implements Source {
   }
 
   get descriptor(): number | string {
-    return this.#found?.descriptor ?? "no descriptor of this Deno.FsFile was found";
+    return this.#found?.descriptor ?? FS_FILE_NOT_FOUND;
   }
 
   get inode(): bigint | undefined {
@@ -350,7 +351,7 @@ function openBlob(blob: Blob, libc: Libc | undefined): Source {
   const { name } = blob as Blob & { name?: string };
   const start = name === undefined ? undefined : sliceStart(bun, shown, name);
   if (start === undefined) {
-    return new BlobSource(blob, "this Bun.file does not tell its path or where it starts");
+    return new BlobSource(blob, BUN_FILE_UNKNOWN);
   }
   // The size of an open-ended slice is not known before it is read: Bun gives it as one near 2^52.
   const limit = blob.size < 2 ** 51 ? blob.size : undefined;

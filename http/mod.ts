@@ -25,6 +25,7 @@ import { toResponse } from "./send/fetch_response.ts";
 export { type BodyWay, type Handler, withSendfile, type WithSendfileOptions } from "./send/with_sendfile.ts";
 export type { FileInfo, FileOptions, ServeDirectoryOptions, StdFileInfo };
 export type { Via } from "../transfer/options.ts";
+export type { ReasonCode } from "../reasons.ts";
 export type {
   HeaderFields,
   RequestLike,

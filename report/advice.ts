@@ -3,24 +3,37 @@ import process from "node:process";
 import { SWITCH } from "../ffi/load.ts";
 import { linux } from "../ffi/linux.ts";
 import { isDeno } from "../runtime.ts";
+import {
+  LIBC_NOT_LOADED,
+  NO_ABI,
+  NO_FFI,
+  NO_PERMISSION,
+  NO_SENDFILE,
+  NO_SENDFILE_ON,
+  OFF_ON_MACOS,
+  OLD_DENO,
+  TLS,
+  TURNED_OFF,
+  UNIX_SOCKET,
+} from "../reasons.ts";
 
 /** What to change, by the beginning of the reason why sendfile(2) is not used. */
 const ADVICE: readonly (readonly [reason: string, advice: () => string])[] = [
-  ["no permission", () => `add ${ffiFlag()}`],
-  [`turned off by ${SWITCH}`, () => `take ${SWITCH} out of the environment`],
-  ["off on macOS", () => `set ${SWITCH}=1, but see oven-sh/bun#33728 before that`],
-  ["Deno 2.8", () => "deno upgrade"],
-  ["this runtime has no FFI", () => "run on Deno or Bun"],
-  ["the kernel has no sendfile", () => "allow sendfile(2) in this container's or service's seccomp filter"],
-  ["the C library", () => "use a glibc, musl or BSD system, or tell us of this one"],
-  ["no ABI file", () => "use x86-64 or arm64, or tell us of this machine"],
-  ["no sendfile on", () => "use Linux, or FreeBSD"],
-  ["TLS", () => "let a proxy in front of this process speak TLS"],
-  ["Deno tells no descriptor of a unix socket", () => "listen on TCP, or by node:net"],
+  [NO_PERMISSION, () => `add ${ffiFlag()}`],
+  [TURNED_OFF + SWITCH, () => `take ${SWITCH} out of the environment`],
+  [OFF_ON_MACOS, () => `set ${SWITCH}=1, but see oven-sh/bun#33728 before that`],
+  [OLD_DENO, () => "deno upgrade"],
+  [NO_FFI, () => "run on Deno or Bun"],
+  [NO_SENDFILE, () => "allow sendfile(2) in this container's or service's seccomp filter"],
+  [LIBC_NOT_LOADED, () => "use a glibc, musl or BSD system, or tell us of this one"],
+  [NO_ABI, () => "use x86-64 or arm64, or tell us of this machine"],
+  [NO_SENDFILE_ON, () => "use Linux, or FreeBSD"],
+  [TLS, () => "let a proxy in front of this process speak TLS"],
+  [UNIX_SOCKET, () => "listen on TCP, or by node:net"],
 ];
 
 /** Reasons that lie in what a socket is, not in how this process was started. */
-const INHERENT = ["TLS", "Deno tells no descriptor of a unix socket"];
+const INHERENT = [TLS, UNIX_SOCKET];
 
 /** Whether the reason holds for all sockets of the kind, on every machine. */
 export function isInherent(reason: string): boolean {

@@ -11,6 +11,7 @@ import { bunProbes } from "./bun_probes.ts";
 import { denoProbes } from "./deno_probes.ts";
 import { nodeProbes } from "./node_probes.ts";
 import { isGranted, NotTriedError, type Probe, type Sample, takeSample, within } from "./probe.ts";
+import { TLS } from "../reasons.ts";
 
 /** What `sendfileReport` gives, with more kinds. */
 export async function makeReport(more: readonly Probe[]): Promise<SendfileReport> {
@@ -20,7 +21,7 @@ export async function makeReport(more: readonly Probe[]): Promise<SendfileReport
   const own = isDeno ? denoProbes : isBun ? bunProbes : [];
   const found: { report: SocketReport; congestionControl?: string }[] = [];
   for (const probe of [...own, ...nodeProbes, ...more]) found.push(await tryProbe(probe, sample));
-  const sockets = [...found.map(({ report }) => report), { kind: "TLS", bytes: 0, ...because("TLS") }];
+  const sockets = [...found.map(({ report }) => report), { kind: "TLS", bytes: 0, ...because(TLS) }];
   return {
     version: VERSION,
     system: systemName(),

@@ -2,6 +2,7 @@ import { socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { room } from "./wait_writable.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
+import { SOCKET_CLOSED, TLS } from "../reasons.ts";
 
 /** The part in use of what `Bun.listen` and `Bun.connect` give. */
 export interface BunSocketLike {
@@ -44,9 +45,9 @@ export class BunSocket implements SocketAdapter {
   }
 
   open(): Descriptor | string {
-    if (this.#isTls) return "TLS";
+    if (this.#isTls) return TLS;
     const { fd } = this.#socket;
-    if (fd < 0 || !this.isOpen()) return "the socket is closed";
+    if (fd < 0 || !this.isOpen()) return SOCKET_CLOSED;
     return { fd, owned: false, alive: () => this.#socket.fd === fd && this.isOpen() };
   }
 

@@ -5,6 +5,7 @@ import { ConnectionView } from "./acknowledged.ts";
 import type { DenoConnLike } from "../types.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
 import { FoundDescriptor } from "./found_descriptor.ts";
+import { FOUND_ANOTHER, NOT_FOUND_ALONE, NOT_IP, TLS, UNIX_SOCKET } from "../reasons.ts";
 
 /** Whether `socket` is a `Deno.Conn`, by its shape: other runtimes have no class to compare with. */
 export function isDenoConn(socket: object): socket is DenoConnLike {
@@ -37,22 +38,22 @@ export class DenoConn implements SocketAdapter {
     const known = this.#known;
     if (known?.libc === libc && known.descriptor.alive(known.descriptor.fd)) return known.descriptor;
     this.#known = undefined;
-    if ("handshake" in this.#conn) return "TLS";
+    if ("handshake" in this.#conn) return TLS;
     const local = this.#conn.localAddr;
     const remote = this.#conn.remoteAddr;
     if (local.transport !== "tcp" || remote.transport !== "tcp") {
-      return "Deno tells no descriptor of a unix socket";
+      return UNIX_SOCKET;
     }
     const ends = parseConnection(libc, local, remote);
-    if (!ends) return "its addresses are not IP addresses";
+    if (!ends) return NOT_IP;
     const told = internalDescriptor(this.#conn);
     const fd = told === undefined
       ? findConnection(libc, ends)
       : isConnection(libc, told, ends)
       ? told
       : undefined;
-    if (fd === undefined) return "its descriptor was not found, or is not the only one with its addresses";
-    if (!this.#leadsTo(libc, fd)) return "the descriptor with its addresses is another connection's";
+    if (fd === undefined) return NOT_FOUND_ALONE;
+    if (!this.#leadsTo(libc, fd)) return FOUND_ANOTHER;
     const descriptor = this.#descriptor(libc, fd, ends);
     this.#known = { libc, descriptor };
     return descriptor;

@@ -8,6 +8,14 @@ import { untilTaken } from "./bun_http.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
 import { FoundDescriptor } from "./found_descriptor.ts";
 import { reserveWrite, type WriteSlot } from "./node_write_slot.ts";
+import {
+  DENO_GAVE_NONE,
+  NOT_FOUND,
+  RUNTIME_TELLS_NONE,
+  SERVER_HOLDS_BYTES,
+  SOCKET_CLOSED,
+  TLS,
+} from "../reasons.ts";
 
 /** What the stream is told of a write: nothing, or what went wrong. */
 export type NodeWriteCallback = (error?: Error | null) => void;
@@ -83,16 +91,16 @@ export class NodeSocket implements SocketAdapter {
 
   open(libc: Libc): Descriptor | string {
     const socket = this.#socket;
-    if (socket.encrypted) return "TLS";
-    if (socket.destroyed) return "the socket is closed";
+    if (socket.encrypted) return TLS;
+    if (socket.destroyed) return SOCKET_CLOSED;
     const handle = socket._handle;
     if (typeof handle?.fdForIpc === "function") { // Deno: a duplicate for the caller
       const fd = handle.fdForIpc();
-      return fd >= 0 ? this.#descriptor(libc, fd, true) : "Deno gave no descriptor of this socket";
+      return fd >= 0 ? this.#descriptor(libc, fd, true) : DENO_GAVE_NONE;
     }
     if (typeof handle?.fd === "number" && handle.fd >= 0) return this.#descriptor(libc, handle.fd, false);
     if (isBunHttp(socket)) return this.#findBunHttp(libc);
-    return "its runtime tells no descriptor of this socket";
+    return RUNTIME_TELLS_NONE;
   }
 
   #descriptor(libc: Libc, fd: number, owned: boolean): Descriptor {
@@ -107,12 +115,12 @@ export class NodeSocket implements SocketAdapter {
   #findBunHttp(libc: Libc): Descriptor | string {
     const { localAddress = "", localPort = 0, remoteAddress = "", remotePort = 0, _httpMessage } =
       this.#socket;
-    if (_httpMessage?.writableLength !== 0) return "the server still holds bytes that come before";
+    if (_httpMessage?.writableLength !== 0) return SERVER_HOLDS_BYTES;
     if (this.#found?.isSame(libc)) return this.#descriptor(libc, this.#found.fd, false);
     const local = { hostname: localAddress, port: localPort };
     const connection = parseConnection(libc, local, { hostname: remoteAddress, port: remotePort });
     const fd = connection && findConnection(libc, connection);
-    if (fd === undefined) return "its descriptor was not found";
+    if (fd === undefined) return NOT_FOUND;
     this.#found = new FoundDescriptor(libc, fd);
     return this.#descriptor(libc, fd, false);
   }

@@ -22,7 +22,7 @@ const FLOORS: readonly (readonly [name: string, files: RegExp])[] = [
   ["one transfer", /^transfer\//],
   ["files and sockets", /^(files|sockets)\//],
   ["libc", /^ffi\//],
-  ["what everybody uses", /^(errors|runtime|types|version|recent_map)\.ts$/],
+  ["what everybody uses", /^(errors|reasons|runtime|types|version|recent_map)\.ts$/],
 ];
 
 function floorOf(file: string): number {

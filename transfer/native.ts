@@ -9,6 +9,7 @@ import { counters } from "./stats.ts";
 import { untilWritable } from "../sockets/wait_writable.ts";
 import type { Descriptor } from "../sockets/adapter.ts";
 import { limitOf, timedOut, type Transfer } from "./transfer.ts";
+import { NO_DUPLICATE, SENDFILE_REFUSED } from "../reasons.ts";
 
 /** Bytes asked of a transfer's first call: what fits into the socket's buffer (4 MiB at most by default). */
 const FIRST = 4 * 1024 * 1024;
@@ -169,7 +170,7 @@ export class NativeTransfer {
     if (code === "EINTR" || code === "EBUSY") return "again";
     if (syscall === "sendfile" && TO_COPY.has(code)) {
       if (code === "ENOSYS") withoutSendfile.add(libc);
-      return { copy: `sendfile: ${code}` };
+      return { copy: SENDFILE_REFUSED + code };
     }
     throw this.#transfer.failure(code, -result, syscall);
   }
@@ -230,7 +231,7 @@ export class NativeTransfer {
     const dup = libc.dup(this.#out);
     if (dup < 0) {
       const error = this.#transfer.failure(libc.errorName(dup), -dup, "dup");
-      if (isExhausted(error)) return `dup: ${error.code}`;
+      if (isExhausted(error)) return NO_DUPLICATE + error.code;
       throw error;
     }
     this.#out = dup;

@@ -1,4 +1,5 @@
 import { checkCount, checkOffset } from "../files/region.ts";
+import type { ReasonCode } from "../reasons.ts";
 import type { WebAbortSignal } from "../types.ts";
 
 /** Which way a transfer goes: by sendfile(2), or by reading and writing. */
@@ -10,6 +11,8 @@ export interface SendfileStart {
   via: Via;
   /** Why not by sendfile(2), where `via` is "copy". */
   reason?: string;
+  /** The reason in a word, which stays the same where its text is put better. */
+  code?: ReasonCode;
 }
 
 /** Options of `sendfile`. */

@@ -1,3 +1,5 @@
+import { codeOf, type ReasonCode } from "../reasons.ts";
+
 /** What has happened in this thread since the start, so that the fast path can be proved to run. */
 export interface SendfileStats {
   /** Transfers that began by sendfile(2), its calls, and the bytes of files they moved. */
@@ -12,6 +14,8 @@ export interface SendfileStats {
   diskWaits: number;
   /** Why transfers were copied or left to the server, and how many. */
   reasons: Record<string, number>;
+  /** The same by the reasons' codes, which stay the same where a text is put better. */
+  codes: Partial<Record<ReasonCode, number>>;
 }
 
 function zero(): SendfileStats {
@@ -22,6 +26,7 @@ function zero(): SendfileStats {
     waits: 0,
     diskWaits: 0,
     reasons: {},
+    codes: {},
   };
 }
 
@@ -30,7 +35,10 @@ export const counters: SendfileStats = zero();
 
 /** Takes note of why sendfile(2) was not used. */
 export function count(reason: string): void {
-  counters.reasons[reason] = (counters.reasons[reason] ?? 0) + 1;
+  const { reasons, codes } = counters;
+  const code = codeOf(reason);
+  reasons[reason] = (reasons[reason] ?? 0) + 1;
+  codes[code] = (codes[code] ?? 0) + 1;
 }
 
 /**

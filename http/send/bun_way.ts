@@ -1,6 +1,15 @@
 import process from "node:process";
 import type { FileStream } from "./fetch_response.ts";
 import { isBunServer, isTls } from "./server_info.ts";
+import {
+  FILE_OPENED_AGAIN,
+  NO_BUN_SERVER,
+  NOT_LINUX,
+  RATE_LIMIT,
+  SEVERAL_RANGES,
+  SMALL_FOR_BUN,
+  TLS,
+} from "../../reasons.ts";
 
 /** Bun.serve sends a Bun.file, or a slice of one, by sendfile(2) from so many bytes up (strace, Bun 1.4.5). */
 const SENDFILE_FROM = 1024 * 1024;
@@ -14,13 +23,13 @@ export function whyBunCopies(
   request: Request,
   info: unknown,
 ): string | undefined {
-  if (!isBunServer(request, info)) return "the handler was not given Bun's server";
-  if (isTls(request)) return "TLS";
-  if (process.platform !== "linux") return "not Linux";
+  if (!isBunServer(request, info)) return NO_BUN_SERVER;
+  if (isTls(request)) return TLS;
+  if (process.platform !== "linux") return NOT_LINUX;
   if (!isBunFile) {
-    if (rateLimit !== undefined) return "Bun.serve cannot limit the rate of a file";
-    if (body.parts.length > 1) return "Bun.serve cannot send several ranges of a file";
-    return "Bun.serve would open the file again, and could find another";
+    if (rateLimit !== undefined) return RATE_LIMIT;
+    if (body.parts.length > 1) return SEVERAL_RANGES;
+    return FILE_OPENED_AGAIN;
   }
-  return body.length < SENDFILE_FROM ? "Bun.serve copies bodies below 1 MiB" : undefined;
+  return body.length < SENDFILE_FROM ? SMALL_FOR_BUN : undefined;
 }

@@ -13,6 +13,16 @@ import { type FileBody, type OpenFile, openRegular } from "../root/open_file.ts"
 import { countOf, optionsOf } from "./parts.ts";
 import type { FileStream } from "./fetch_response.ts";
 import { stallLimit } from "./stall.ts";
+import {
+  codeOf,
+  CONNECTION_ENDED,
+  FILE_GONE,
+  FILE_REPLACED,
+  HEAD_LATE,
+  OTHER_HEAD,
+  type ReasonCode,
+  SERVER_CLOSED,
+} from "../../reasons.ts";
 
 /** A connection of the server's, as it stood before the response. */
 export interface Connection {
@@ -44,6 +54,8 @@ export interface BodyWay {
   via: Via | "native";
   /** Why not by sendfile(2). A server that uses it itself, as Bun's does, has "native" and no reason. */
   reason?: string;
+  /** The reason in a word, which stays the same where its text is put better. */
+  code?: ReasonCode;
 }
 
 /** The server sends some bytes of the file, at most so many: how many, nobody can foresee. */
@@ -71,7 +83,6 @@ const LOOK = [1, 50];
 const LINGER = 2000;
 
 const HAS_LEFT = "";
-const OTHER_HEAD = "what the server wrote is not the head that was expected";
 
 /** What sending takes, open and checked. */
 interface Held {
@@ -177,13 +188,13 @@ export class Handoff {
     const { libc, fd, cookie } = this.#plan.connection;
     const { real } = this.#stream.body.file;
     const file = openRegular(real);
-    if (file.kind === "failure") return "the file is not there any more";
+    if (file.kind === "failure") return FILE_GONE;
     const out = isSameFile(file, this.#stream.body.file) ? libc.dup(fd) : -1;
     // Looked at after the duplicate was made: from here on nobody can put another in its place.
     if (out >= 0 && libc.cookie(out) === cookie) return { file, out };
     fs.closeSync(file.fd);
     if (out >= 0) libc.close(out);
-    return out >= 0 ? "the server has closed the connection" : "the file was replaced";
+    return out >= 0 ? SERVER_CLOSED : FILE_REPLACED;
   }
 
   /** What frames the first part, and the first bytes of that. */
@@ -207,13 +218,13 @@ export class Handoff {
     const { connection: { libc, written }, head } = this.#plan;
     const expected = written + head + this.#given;
     const outcome = await this.#soon(() => {
-      if (this.#abort.signal.aborted) return "the connection has ended";
+      if (this.#abort.signal.aborted) return CONNECTION_ENDED;
       const now = libc.tcp(out)?.written ?? Infinity;
       if (now === expected || now === expected + CLOSE.length) return HAS_LEFT;
       return now > expected && OTHER_HEAD;
     });
     if (outcome === HAS_LEFT) return undefined;
-    return outcome ?? "the head did not leave in time, or is not the one that was expected";
+    return outcome ?? HEAD_LATE;
   }
 
   /** What `look` gives, once it is something; undefined where it stays false for too long. */
@@ -289,7 +300,7 @@ export class Handoff {
 
   /** Leaves the rest to the server. */
   async #leave(reason: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    this.#told({ via: "native", reason });
+    this.#told({ via: "native", reason, code: codeOf(reason) });
     this.#release();
     this.#reader = this.#original.getReader();
     return await this.#feed(this.#reader);

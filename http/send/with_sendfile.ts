@@ -10,6 +10,20 @@ import { askForBunFiles, countFileStreams, type FileStream, fileStreamOf } from 
 import { isOwnServer, isTls, remoteAddrOf } from "./server_info.ts";
 import type { WebRequest, WebResponse } from "../../types.ts";
 import { type BodyWay, type Connection, FIRST, Handoff, type Plan } from "./handoff.ts";
+import {
+  ADDRESS_NOT_IP,
+  BELOW_THRESHOLD,
+  codeOf,
+  NO_ADDRESS,
+  NO_TCP_INFO,
+  NOT_FIRST,
+  NOT_TCP,
+  RESPONSE_CHANGED,
+  RESPONSE_UNDER_WAY,
+  SMALL_RANGE,
+  TLS,
+  TRANSFER_ENCODING,
+} from "../../reasons.ts";
 
 export type { BodyWay };
 
@@ -79,7 +93,7 @@ export function withSendfile<Info>(
   if (isBun) askForBunFiles();
   const planFor = (response: Response, stream: FileStream, request: Request, info?: Info) => {
     if (isBun) return whyBunCopies(stream, request, info);
-    if (stream.body.length < threshold) return "the body is below the threshold";
+    if (stream.body.length < threshold) return BELOW_THRESHOLD;
     return planOf(response, stream, request, info);
   };
   const finish = (response: Response, request: Request, info?: Info) => {
@@ -92,7 +106,7 @@ export function withSendfile<Info>(
     const plan = planFor(response, stream, request, info);
     if (typeof plan !== "object") {
       try {
-        told(plan === undefined ? { via: "native" } : { via: "native", reason: plan });
+        told(plan === undefined ? { via: "native" } : { via: "native", reason: plan, code: codeOf(plan) });
       } catch (error) {
         response.body!.cancel(); // nobody else will close the file
         throw error;
@@ -136,15 +150,15 @@ function planOf(
   request: Request,
   info: unknown,
 ): Plan & { headers: [string, string][] } | string {
-  if (isTls(request)) return "TLS";
+  if (isTls(request)) return TLS;
   const missing = whyNotSendfile();
   if (missing !== undefined) return missing;
   const reason = REASONS[response.status];
   if (reason === undefined || response.headers.get("content-length") !== String(body.length)) {
-    return "status or length are not the file's any more";
+    return RESPONSE_CHANGED;
   }
-  if (response.headers.has("transfer-encoding")) return "the response has a Transfer-Encoding";
-  if (body.parts[0].count <= FIRST) return "the first range is small";
+  if (response.headers.has("transfer-encoding")) return TRANSFER_ENCODING;
+  if (body.parts[0].count <= FIRST) return SMALL_RANGE;
   const connection = connectionOf(loadLibc() as Libc, request, info, body.length);
   if (typeof connection === "string") return connection;
   // To HTTP/1.1 hyper says so by itself where the request asks for it.
@@ -171,20 +185,20 @@ const known = new RecentMap<string, Known>(1000);
 /** The connection that a request came on, where it is certain and speaks HTTP/1; otherwise why not. */
 function connectionOf(libc: Libc, request: Request, info: unknown, length: number): Connection | string {
   const remoteAddr = remoteAddrOf(request, info);
-  if (remoteAddr === undefined) return "the handler was not given the connection's address";
-  if (remoteAddr.transport !== "tcp") return "not a TCP connection";
+  if (remoteAddr === undefined) return NO_ADDRESS;
+  if (remoteAddr.transport !== "tcp") return NOT_TCP;
   const { hostname, port } = remoteAddr;
   const peer = `${hostname} ${port}`;
   const before = known.get(peer);
   // The search is needed each time where the answer is yes: a second connection may have the same peer by now.
   if (before?.http1 === false && libc.cookie(before.fd) === before.cookie) return NOT_FIRST;
   const remote = libc.parseEndpoint(hostname, port);
-  if (!remote) return "its address is not an IP address";
+  if (!remote) return ADDRESS_NOT_IP;
   const fd = findPeer(libc, remote, length / WORTH);
   if (typeof fd === "string") return fd;
   const cookie = libc.cookie(fd);
   const state = libc.tcp(fd);
-  if (cookie === 0n || !state) return "the system does not tell what the connection has written";
+  if (cookie === 0n || !state) return NO_TCP_INFO;
   // Before its first response an HTTP/1 connection has written nothing, one of HTTP/2 its settings; and no request of
   // HTTP/2 has the field Connection (RFC 9113, 8.2.2).
   const http1 = before?.cookie === cookie
@@ -192,7 +206,7 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
     : state.written === 0 || request.headers.has("connection");
   known.set(peer, { fd, cookie, http1 });
   if (!http1) return NOT_FIRST;
-  if (state.acked !== state.written) return "an earlier response is still under way";
+  if (state.acked !== state.written) return RESPONSE_UNDER_WAY;
   return { libc, fd, cookie, written: state.written, halfClosed: state.halfClosed };
 }
 
@@ -207,5 +221,3 @@ function padding(): string {
 
 /** Characters at most: a client may take no more than some kilobytes of a head. */
 const PADDING = 2048;
-
-const NOT_FIRST = "the connection was not seen from its first byte";

@@ -10,6 +10,7 @@ import { checkReceived, type Probe } from "../../report/probe.ts";
 import { isBun, test } from "../support/harness.ts";
 import { run } from "../package/process.ts";
 import { CLI, missing, noProc, Server, until } from "../support/site.ts";
+import { NO_PERMISSION } from "../../reasons.ts";
 
 const notLinux = process.platform === "linux" ? undefined : "not Linux";
 
@@ -211,7 +212,7 @@ test("the static server's start names the one flag that turns zero-copy on, and 
 test("adviceFor: says what to change for each reason that a process can have", () => {
   for (
     const reason of [
-      "no permission: run with --allow-ffi",
+      NO_PERMISSION,
       "turned off by ZEROCOPY_SENDFILE=off",
       "off on macOS unless ZEROCOPY_SENDFILE=1 asks for it",
       "Deno 2.8 or newer is needed",

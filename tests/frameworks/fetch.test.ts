@@ -198,5 +198,5 @@ test("srvx: TLS is known as such", () =>
       ).on("error", reject);
     });
     assertSame(body, LARGE, "the file");
-    assertEquals(ways, [{ via: "native", reason: "TLS" }]);
+    assertEquals(ways, [{ via: "native", reason: "TLS", code: "tls" }]);
   }), SKIP);

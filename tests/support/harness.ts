@@ -1,5 +1,7 @@
 /** One suite for both runtimes: `test` is `Deno.test` or `bun:test`'s. */
 import process from "node:process";
+import { codeOf } from "../../reasons.ts";
+import { counters } from "../../transfer/stats.ts";
 
 export const isBun = "Bun" in globalThis;
 export const runtime: "deno" | "bun" = isBun ? "bun" : "deno";
@@ -38,7 +40,20 @@ export function test(
   }
   const { test } = process.getBuiltinModule("bun:test") as unknown as BunTest;
   if (skip) test.skip(shown, () => {});
-  else test(shown, body as () => unknown, timeout);
+  else {
+    test(shown, async () => {
+      await body();
+      checkReasons();
+    }, timeout);
+  }
+}
+
+/** Throws where sendfile(2) was not used for a reason without a code. A test that makes one up says that it is a test's. */
+function checkReasons(): void {
+  const unknown = Object.keys(counters.reasons).filter((text) =>
+    codeOf(text) === "other" && !/test/.test(text)
+  );
+  if (unknown.length > 0) throw new Error(`reasons without a code: ${unknown.join("; ")}`);
 }
 
 async function within(body: () => void | Promise<void>, timeout: number): Promise<void> {
@@ -46,6 +61,7 @@ async function within(body: () => void | Promise<void>, timeout: number): Promis
   const timer = setTimeout(() => reject(new Error(`still running after ${timeout} ms`)), timeout);
   try {
     await Promise.race([body(), promise]);
+    checkReasons();
   } finally {
     clearTimeout(timer);
   }

@@ -13,6 +13,7 @@ import { test } from "../../support/harness.ts";
 import { ask, assertSame, Client, parseMultipart, request } from "../../support/http_client.ts";
 import type { BunGlobal } from "../../support/http_servers.ts";
 import { MIB, missing, until } from "../../support/site.ts";
+import { codeOf } from "../../../reasons.ts";
 
 const BUN = { only: "bun" } as const;
 const FILES: Record<string, Buffer> = {
@@ -23,7 +24,7 @@ const FILES: Record<string, Buffer> = {
 };
 const LARGE = FILES["large.bin"];
 const NATIVE: BodyWay = { via: "native" };
-const native = (reason: string): BodyWay => ({ via: "native", reason });
+const native = (reason: string): BodyWay => ({ via: "native", reason, code: codeOf(reason) });
 
 type BunServe = (options: Record<string, unknown>) => ReturnType<BunGlobal["serve"]>;
 type Handler = (request: Request, server: unknown) => Response | Promise<Response>;

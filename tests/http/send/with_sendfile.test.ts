@@ -25,6 +25,7 @@ import { assertSame, Client, parseMultipart, type Reply, request } from "../../s
 import { DATA as DATA_FRAME, GOAWAY, Http2, RST_STREAM } from "../../support/http2_raw.ts";
 import { MIB, missing, until } from "../../support/site.ts";
 import { SlowClient } from "../../children/slow_client.ts";
+import { codeOf } from "../../../reasons.ts";
 
 const DENO = { only: "deno" } as const;
 
@@ -40,7 +41,7 @@ const UNDER_WAY = "an earlier response is still under way";
 const NOT_WORTH = "more descriptors than the body is worth looking at";
 const NOT_THE_FILES = "status or length are not the file's any more";
 const SENDFILE: BodyWay = { via: "sendfile" };
-const native = (reason: string): BodyWay => ({ via: "native", reason });
+const native = (reason: string): BodyWay => ({ via: "native", reason, code: codeOf(reason) });
 
 const SMALL = Buffer.from("some small text");
 const MIDDLE = Buffer.from(bytes(100_000, 2));

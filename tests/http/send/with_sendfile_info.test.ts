@@ -50,7 +50,9 @@ test("withSendfile finds the connection where srvx has it, on the request", asyn
 
 test("withSendfile says why, where nobody tells the connection", async () => {
   const ways = await wayOf((handler, request) => handler(request));
-  assertEquals(ways, [{ via: "native", reason: "the handler was not given the connection's address" }]);
+  assertEquals(ways, [
+    { via: "native", reason: "the handler was not given the connection's address", code: "no-address" },
+  ]);
 }, { only: "deno", skip: whyNotSendfile() });
 
 test("withSendfile takes a request that is a framework's own kind", async () => {

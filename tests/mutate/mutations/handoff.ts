@@ -132,7 +132,7 @@ export const HANDOFF: readonly Mutation[] = [
   {
     name: "TLS is not looked at",
     file: "http/send/with_sendfile.ts",
-    search: 'if (isTls(request)) return "TLS";',
+    search: "if (isTls(request)) return TLS;",
     replace: "",
     why: "The file could go in clear text between TLS records.",
     tests: selection("http/send/with_sendfile.test.ts", "TLS"),
@@ -150,7 +150,7 @@ export const HANDOFF: readonly Mutation[] = [
   {
     name: "a small first range goes past the server",
     file: "http/send/with_sendfile.ts",
-    search: 'if (body.parts[0].count <= FIRST) return "the first range is small";',
+    search: "if (body.parts[0].count <= FIRST) return SMALL_RANGE;",
     replace: "",
     why: "The first bytes would reach into the second part.",
     tests: selection("http/send/with_sendfile.test.ts", "first of them is small"),

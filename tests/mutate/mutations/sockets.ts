@@ -50,7 +50,7 @@ export const SOCKETS: readonly Mutation[] = [
   {
     name: "a Bun TLS socket goes natively",
     file: "sockets/bun_socket.ts",
-    search: 'if (this.#isTls) return "TLS";',
+    search: "if (this.#isTls) return TLS;",
     replace: "",
     why: "The file would go in clear text between TLS records.",
     tests: selection("sockets/sockets.test.ts", "Bun.listen TLS"),
@@ -78,7 +78,7 @@ export const SOCKETS: readonly Mutation[] = [
   {
     name: "a Deno TLS connection goes natively",
     file: "sockets/deno_conn.ts",
-    search: 'if ("handshake" in this.#conn) return "TLS";',
+    search: 'if ("handshake" in this.#conn) return TLS;',
     replace: "",
     why: "The file would go in clear text between TLS records.",
     tests: selection("sockets/sockets.test.ts", "Deno.listenTls"),
@@ -97,7 +97,7 @@ export const SOCKETS: readonly Mutation[] = [
   {
     name: "a node:tls socket goes natively",
     file: "sockets/node_socket.ts",
-    search: 'if (socket.encrypted) return "TLS";',
+    search: "if (socket.encrypted) return TLS;",
     replace: "",
     why: "The file would go in clear text between TLS records.",
     tests: selection("sockets/sockets.test.ts", "node:tls"),
