@@ -23,7 +23,10 @@ import { isBun, isDeno } from "./runtime.ts";
 import { FileServer } from "./server/server.ts";
 import { VERSION } from "./version.ts";
 
-/** The directory, which must be there. A symlink stays one: it may be pointed elsewhere later. */
+/**
+ * The absolute path of the directory, which must exist. A symlink is not resolved, because it may be changed to point
+ * elsewhere while the server runs.
+ */
 function rootOf(directory: string): string {
   const path = resolve(directory);
   try {
@@ -54,7 +57,7 @@ async function serve(command: Command): Promise<void> {
   const server = createServer(root, command);
   const at = (port: number | undefined, shared = false) => listen(server, { host, shared, tls }, port);
   if (isWorker) {
-    // deno-lint-ignore require-await -- makes a rejection of what listen throws
+    // deno-lint-ignore require-await -- turns what listen throws into a rejection
     return work({ listen: async (port) => at(port, true), stop: () => stop(server) });
   }
   const files = command.tls ? [command.tls.cert, command.tls.key] : [];
@@ -74,7 +77,8 @@ async function serve(command: Command): Promise<void> {
   }
   const port = at(command.port);
   if (pool) {
-    // It was asked for alone: with others it would be shared also with servers that are none of ours.
+    // First listened without SO_REUSEPORT, which fails if another server has the port: with it, the workers would
+    // silently share the port with that server.
     server.close();
     await pool.listen(port, workers);
   }
@@ -83,7 +87,7 @@ async function serve(command: Command): Promise<void> {
   if (command.open) openBrowser(addresses[0]);
 }
 
-/** `whyCopied`: why files are copied on these addresses, wherever sendfile(2) can be used. */
+/** `whyCopied`: why files are copied on these addresses even if sendfile(2) is available in this process. */
 function sayServing(root: string, addresses: string[], whyCopied: string | undefined): void {
   console.log(`Serving ${root}`);
   for (const address of addresses) console.log(address);
@@ -96,7 +100,7 @@ function stop(server: FileServer): Promise<void> {
   return server.stop();
 }
 
-/** The first signal lets what is in flight come to its end, the second does not. */
+/** On the first signal the server finishes the responses in flight and stops; on the second it stops at once. */
 function endOnSignals(server: { stop(): Promise<void> }, atOnce: () => void): void {
   let stopping = false;
   for (const [signal, number] of [["SIGINT", 2], ["SIGTERM", 15]] as const) {
@@ -118,10 +122,10 @@ function endWith({ message, code }: Failure): never {
 }
 
 /**
- * Runs the command line, as this module does where it is the program itself: for a program that imports it, as one that
- * is compiled does. The process ends with the server, and with code 1 or 2 where something is wrong, which is printed.
+ * Runs the command line, as this module does when it is the main module. For programs that import it, such as a
+ * compiled one. The process ends when the server ends, or with code 1 or 2 after printing what is wrong.
  *
- * @example A program of one's own: `bun build --compile`, `deno compile`
+ * @example Your own program, for `bun build --compile` or `deno compile`
  * ```ts no-eval
  * import { main } from "@zerocopy/sendfile/cli";
  *
@@ -144,7 +148,10 @@ export async function main(args: string[] = commandLine): Promise<void> {
   }
 }
 
-/** Node.js tells it from 24.2 on; before, the program's path does. */
+/**
+ * Whether this module is the main module. Node.js has `import.meta.main` from 24.2 on; before that we compare the
+ * program's path.
+ */
 function isProgram(): boolean {
   if (import.meta.main !== undefined) return import.meta.main;
   const path = process.argv[1];

@@ -1,13 +1,13 @@
 import { codeOf, NOT_REGULAR, type ReasonCode } from "./reasons.ts";
 
 /**
- * sendfile(2) cannot be used and the fallback was not wanted (`fallback: false`), or there is nothing to fall back
- * on. `sent` bytes of the file had left before that.
+ * sendfile(2) cannot be used, and the caller turned the fallback off (`fallback: false`) or no fallback exists.
+ * `sent` bytes of the file had been sent before.
  */
 export class SendfileNotAvailableError extends Error {
   /** The class's name. */
   override readonly name: string = "SendfileNotAvailableError";
-  /** Why, as one clause: "TLS", "no permission: run with --allow-ffi", … */
+  /** The reason, as one clause: "TLS", "no permission: run with --allow-ffi", … */
   readonly reason: string;
   /** The reason in a word, which stays the same where its text is put better. */
   readonly code: ReasonCode;
@@ -15,8 +15,8 @@ export class SendfileNotAvailableError extends Error {
   readonly sent: number;
 
   /**
-   * An error with the reason as one clause. `message`: what to say in place of the reason alone. `code`: of a reason that
-   * is not this package's.
+   * Creates the error. `reason` is one clause. `options.message` replaces the message that is made from the reason.
+   * `code`: of a reason that is not this package's.
    */
   constructor(
     reason: string,
@@ -30,20 +30,20 @@ export class SendfileNotAvailableError extends Error {
   }
 }
 
-/** Anything the system answered that ends a transfer. */
+/** An error of the operating system that ended a transfer. */
 export class SendfileError extends Error {
   /** The class's name. */
   override readonly name: string = "SendfileError";
-  /** The system's name for the error: "EIO", "EBADF", "ETIMEDOUT", …; "UNKNOWN" where a runtime keeps it to itself. */
+  /** The system's name for the error: "EIO", "EBADF", "ETIMEDOUT", …; "UNKNOWN" if the runtime does not reveal it. */
   readonly code: string;
-  /** Its number on this system; 0 where no system call reported it. */
+  /** The error's number on this system; 0 if no system call reported it. */
   readonly errno: number;
   /** The call that failed: "sendfile", "send", "dup", … */
   readonly syscall: string;
   /** Bytes of the file that had been sent. */
   readonly sent: number;
 
-  /** An error with what the system said. */
+  /** Creates the error from the details that the system reported. */
   constructor(
     message: string,
     { code, errno = 0, syscall, sent = 0, cause }: {
@@ -63,8 +63,8 @@ export class SendfileError extends Error {
 }
 
 /**
- * The code of the {@link SendfileError} for a file that has become shorter than what was sent of it. No system has one;
- * this is what NFS says of a file that is not what it was.
+ * The code of the {@link SendfileError} for a file that was truncated below what has been sent of it. No system has
+ * an error for this; ESTALE is what NFS reports for a file that was replaced.
  */
 export const TRUNCATED = "ESTALE";
 
@@ -74,7 +74,7 @@ export class ConnectionClosedError extends SendfileError {
   override readonly name = "ConnectionClosedError";
 }
 
-/** No byte could be sent, nor was one acknowledged, for as long as `timeout` allows. `code` is "ETIMEDOUT". */
+/** For `timeout` milliseconds no byte could be sent and the peer acknowledged none. `code` is "ETIMEDOUT". */
 export class SendfileTimeoutError extends SendfileError {
   /** The class's name. */
   override readonly name = "SendfileTimeoutError";
@@ -85,7 +85,10 @@ export function socketClosed(cause?: unknown): ConnectionClosedError {
   return new ConnectionClosedError("the socket is closed", { code: "ENOTCONN", syscall: "write", cause });
 }
 
-/** What was to be sent is no regular file. `directory`: its path, or which argument it is, where it is one. */
+/**
+ * The error for a file that is not a regular file. `directory`: if the file is a directory, its path or the name of
+ * the argument.
+ */
 export function notRegular(directory?: string): SendfileNotAvailableError {
   const message = directory === undefined ? undefined : `${directory} is a directory`;
   return new SendfileNotAvailableError(NOT_REGULAR, 0, { message });

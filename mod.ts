@@ -1,5 +1,6 @@
 /**
- * Sends files over sockets with sendfile(2) on Deno and Bun, and by read and write where that cannot be.
+ * Sends files over sockets with sendfile(2) on Deno and Bun, and falls back to read and write where sendfile(2)
+ * cannot be used.
  *
  * @module
  */

@@ -1,12 +1,15 @@
 /**
- * A map for what can be found out again: it remembers at least the `most` keys that were set last, and at most twice as
- * many. So what clients and callers make keys of takes no memory without bound, and there is no moment at which nothing
- * is remembered. `undefined` is no value.
+ * A cache for values that can be computed again. It holds at least the `most` keys that were set last, and at most
+ * twice as many, so that keys chosen by clients cannot fill the memory, and it is never emptied at once. `undefined`
+ * cannot be a value.
  */
 export class RecentMap<K, V> {
   readonly #most: number;
   #young = new Map<K, V>();
-  /** Replaced as a whole: to delete the oldest key of one map, one by one, costs more than what most values spare. */
+  /**
+   * The older generation, which is dropped as a whole: deleting the oldest keys of a single map one by one costs more
+   * than most values save.
+   */
   #old = new Map<K, V>();
 
   constructor(most: number) {

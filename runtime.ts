@@ -1,36 +1,38 @@
-/** Which runtime this is, and how code that could go on for ever lets others run. */
+/** Runtime detection, and the yield to the event loop for long-running code. */
 import { setImmediate } from "node:timers";
 
 export const isDeno: boolean = "Deno" in globalThis;
 export const isBun: boolean = "Bun" in globalThis;
 
 /**
- * Deno asks the kernel about sockets and timers where it has nothing else to do, or once in 61 rounds of its loop
- * (tokio's `event_interval`). Each immediate is one round and gives it something to do: so many in a row are sure to
- * contain the question. They take 60 to 90 µs; a timer, which does the same, takes 1 to 2 ms, and a MessageChannel
- * never lets Deno ask (all measured).
+ * Deno polls the kernel for sockets and timers only when it is idle, or once in 61 rounds of its event loop (tokio's
+ * `event_interval`). Each immediate takes one round, so 62 immediates in a row are sure to contain one poll. They
+ * take 60 to 90 µs; a timer also makes Deno poll but takes 1 to 2 ms, and a MessageChannel never makes it poll (all
+ * measured).
  */
 const ROUNDS = 62;
 
 /**
- * Milliseconds for which Deno's sockets and timers may be left alone. In between one immediate, which takes 1.5 µs,
- * lets the promises run that can. At 2 ms the rounds cost 3 % of a thread that yields all the time.
+ * The longest time in milliseconds for which we may keep Deno from polling sockets and timers. Within that time one
+ * immediate (1.5 µs) is enough, which lets pending promises run. At 2 ms the rounds cost 3 % of a thread that yields
+ * all the time.
  */
 const LONGEST = 2;
 
-/** Deno 2.8 may sleep although an immediate is due; a timer wakes it. */
+/** Deno 2.8 may sleep although an immediate is due; a timer wakes it up. */
 const oversleeps = isDeno && Deno.version.deno.startsWith("2.8.");
 
-/** By `performance.now()`: when Deno last had to ask the kernel. */
+/** When Deno last was made to poll the kernel, by `performance.now()`. */
 let asked = 0;
 
-/** The turn under way. */
+/** The yield under way, if there is one. */
 let turn: Promise<void> | undefined;
 
 /**
- * Lets everybody else run: sockets, timers, promises. To be awaited now and then by whatever could go on for long
- * without a wait. All that call it meanwhile go on together, so that they can share what time they take: each behind
- * an immediate of its own would begin a new measure, one after the other, with no turn of anybody else's in between.
+ * Lets sockets, timers and promises run. Code that could run for long without waiting must await it now and then. All
+ * callers that are waiting at the same time share one yield and resume together. With an immediate each, every caller
+ * would resume separately and start its own time budget, so that together they would hold the thread many times as
+ * long.
  */
 export function yieldToEventLoop(): Promise<void> {
   return turn ??= new Promise((resolve) => {
@@ -47,8 +49,8 @@ export function yieldToEventLoop(): Promise<void> {
 }
 
 /**
- * One round of the event loop, for code that waits for what the loop itself is about to do. It is no turn for others:
- * in Deno their sockets may wait for many.
+ * Waits for one round of the event loop, for code that waits for something the loop itself is about to do. It does
+ * not let other sockets run: in Deno they may have to wait for many rounds.
  */
 export function nextRound(): Promise<void> {
   return new Promise((resolve) => soon(resolve));

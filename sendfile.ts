@@ -14,24 +14,26 @@ import { type Observer, Transfer } from "./transfer/transfer.ts";
 import { BUSY, codeOf, NO_SENDFILE, RUNTIME_HOLDS_BYTES, TURNED_OFF } from "./reasons.ts";
 
 /**
- * Sends a file, or a range of it, over a connected stream socket by sendfile(2), and where that cannot be used by
- * read and write; resolves to the bytes of the file that were sent.
+ * Sends a file, or a range of it, over a connected stream socket by sendfile(2), or by read and write where
+ * sendfile(2) cannot be used. Resolves to the number of the file's bytes that were sent.
  *
- * That is `count`, or less where the file ends first (also when it is truncated behind what has been sent), or without
- * `count` all from `offset` to the end of the file. A `Deno.FsFile` stands at `offset` + sent afterwards, also when the
- * call fails; a descriptor's or FileHandle's own position is neither used nor moved.
+ * With `count`, that is `count` bytes, or fewer if the file ends first (also if the file is truncated during the
+ * transfer, but not below what has been sent). Without `count`, it is everything from `offset` to the end of the
+ * file. Afterwards the position of a `Deno.FsFile` is `offset` + sent, also when the call fails. The position of a
+ * descriptor or FileHandle is neither used nor moved.
  *
- * Until it settles nobody else may write to the socket, or the bytes mix; a second `sendfile` waits for the first, if
- * both are given the same object or both the same number: a `Deno.Conn` and its descriptor's number count as two.
- * For node:net sockets, and node:http's in Deno, it is safe: earlier writes go first, later ones wait.
+ * Do not write to the socket until the promise settles, or the bytes mix. A second `sendfile` waits for the first if
+ * both are given the same object or the same number; a `Deno.Conn` and the number of its descriptor count as two
+ * sockets. Writes to a node:net socket, and to a node:http socket in Deno, are safe: earlier writes go first, later
+ * ones wait.
  *
- * Rejects with `TypeError` or `RangeError` for bad arguments, before any system call; the error of node:fs where
- * the file cannot be opened; {@link SendfileNotAvailableError} where the file is not a regular file (of a directory
- * the message names it), or sendfile(2) cannot be used and `fallback` is false; {@link ConnectionClosedError} where
- * the peer left or the socket is closed; {@link SendfileTimeoutError}; {@link SendfileError} with the code `ESTALE`
- * where the file was truncated before what has been sent, which may arrive as zeros: the connection is reset;
- * {@link SendfileError} for anything else the system answers; the signal's reason. After an error the peer has an
- * unknown part of the bytes: close the connection.
+ * Rejects with `TypeError` or `RangeError` for bad arguments, before any system call; the error of node:fs if the
+ * file cannot be opened; {@link SendfileNotAvailableError} if the file is not a regular file (the message names a
+ * directory), or if sendfile(2) cannot be used and `fallback` is false; {@link ConnectionClosedError} if the peer
+ * left or the socket is closed; {@link SendfileTimeoutError}; {@link SendfileError} with the code `ESTALE` if the
+ * file was truncated below what has been sent: the peer may receive zeros, so the connection is reset; {@link
+ * SendfileError} for any other error of the system; the signal's reason. After an error the peer has an unknown part
+ * of the bytes: close the connection.
  *
  * Source: sendfile(2); Python's `loop.sock_sendfile` and `loop.sendfile`.
  *
@@ -60,8 +62,9 @@ export function sendfile(
 }
 
 /**
- * {@link sendfile} for the rest of this package: several parts of a file in a row, with nothing of anybody else's
- * between them; gives the bytes of all, at once where it need not wait. Ends behind a part that came short of its count.
+ * {@link sendfile} for the rest of this package: sends several parts of a file in a row, with no other write between
+ * them. Returns the total number of bytes, without a promise if the transfer never had to wait. Stops after a part
+ * that was shorter than its count.
  */
 export function sendParts(
   socket: SendfileSocket,
@@ -82,7 +85,7 @@ export function sendParts(
     }));
 }
 
-/** One transfer after another, without a wait as long as none of them has to. */
+/** Runs one transfer after another, without an `await` as long as no transfer has to wait. */
 function beginParts(
   target: SocketAdapter,
   file: SendfileFile | SeenFile,
@@ -101,7 +104,7 @@ function beginParts(
   return typeof sent === "number" ? next(sent) : sent.then(next);
 }
 
-/** Picks sendfile(2) or the copy, and starts it; a transfer that need not wait has come to its end on return. */
+/** Picks sendfile(2) or the copy and starts it. A transfer that need not wait has ended on return. */
 function begin(
   target: SocketAdapter,
   file: SendfileFile | SeenFile,
@@ -127,7 +130,7 @@ function begin(
   return transfer.sent;
 }
 
-/** Goes on after the first step: by sendfile(2), and where that stops in the middle, by copying from there. */
+/** Continues after the first step by sendfile(2). If sendfile(2) stops working in the middle, copies the rest. */
 async function finish(transfer: Transfer, native: NativeTransfer, outcome: Outcome): Promise<void> {
   try {
     const reason = await native.go(outcome);
@@ -138,7 +141,7 @@ async function finish(transfer: Transfer, native: NativeTransfer, outcome: Outco
   }
 }
 
-/** Sends the rest by read and write, or says that it was not wanted. */
+/** Sends the rest by read and write. Throws `SendfileNotAvailableError` if `fallback` is false. */
 async function byCopy(transfer: Transfer, reason: string): Promise<void> {
   const { fallback = true } = transfer.options;
   transfer.attempt(() => transfer.source.size()); // throws where it is not a regular file
@@ -162,10 +165,10 @@ async function settle(transfer: Transfer, work: Promise<void>): Promise<number> 
 }
 
 /**
- * As {@link sendfile}, but blocks this thread until it is done: for scripts and workers. There is no fallback: where
- * sendfile(2) cannot be used it throws {@link SendfileNotAvailableError}.
+ * As {@link sendfile}, but blocks this thread until the transfer has ended: for scripts and workers. There is no
+ * fallback: it throws {@link SendfileNotAvailableError} if sendfile(2) cannot be used.
  *
- * `timeout`: milliseconds without any byte sent, as for `sendfile`.
+ * `timeout`: milliseconds without progress, as for `sendfile`.
  *
  * @example In a worker that serves one connection
  * ```ts
@@ -206,7 +209,7 @@ export function sendfileSync(
   return transfer.sent;
 }
 
-/** The file opened, and either all that sendfile(2) needs or the reason against it. */
+/** Opens the file. Returns all that sendfile(2) needs, or the open file and the reason why it must be copied. */
 function choose(
   target: SocketAdapter,
   file: SendfileFile | SeenFile,
@@ -228,7 +231,7 @@ function choose(
   }
 }
 
-/** Why this kernel is known not to do it. */
+/** The reason, if this kernel is known to have no sendfile(2). */
 function whyNotHere(libc: Libc): string | undefined {
   return withoutSendfile.has(libc) ? NO_SENDFILE : undefined;
 }
@@ -254,8 +257,8 @@ function openTransfer(
 }
 
 /**
- * Why sendfile(2) cannot be used, in words; undefined where it can: in this process, or (with `socket`) on this
- * socket. Never prompts and never throws.
+ * The reason why sendfile(2) cannot be used in this process, or (with `socket`) on this socket; undefined if it can
+ * be used. Never prompts and never throws.
  *
  * @example Say so at start
  * ```ts
@@ -280,8 +283,8 @@ export function whyNotSendfile(socket?: SendfileSocket): string | undefined {
 }
 
 /**
- * Whether sendfile(2) can be used: in this process, or (with `socket`) on this socket. {@link whyNotSendfile} says
- * why not.
+ * Whether sendfile(2) can be used in this process, or (with `socket`) on this socket. {@link whyNotSendfile} gives
+ * the reason if not.
  *
  * @example
  * ```ts
@@ -295,7 +298,7 @@ export function canUseSendfile(socket?: SendfileSocket): boolean {
 }
 
 /**
- * `sendfile` bound to one socket, for code that should not know the socket.
+ * Returns `sendfile` bound to one socket, for code that should not have access to the socket.
  *
  * @example Two files in a row
  * ```ts

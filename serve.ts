@@ -1,5 +1,5 @@
 /**
- * A server for fetch handlers that sends files by sendfile(2), in the shapes of `Deno.serve`.
+ * A server for fetch handlers that sends files by sendfile(2), with the interface of `Deno.serve`.
  *
  * @module
  */
@@ -23,19 +23,21 @@ export type {
 } from "./server/serve_types.ts";
 
 /**
- * Serves HTTP by a handler, as `Deno.serve` does, and sends the files of `serveFile` and `serveDir` by sendfile(2) at
- * every size, on connections that go on: through any router and middleware that leaves the body as it is.
+ * Serves HTTP with a handler, as `Deno.serve` does, and sends the files of `serveFile` and `serveDir` by sendfile(2)
+ * at every size, on keep-alive connections. The Response may pass through any router and middleware that does not
+ * replace its body.
  *
- * On Deno GET and HEAD are answered by this package's own HTTP/1.1 server. A connection that brings anything else (a
- * body, another method, `Upgrade`, `Expect`, cleartext HTTP/2) goes from there on through a `Deno.serve` of the same
- * handler, by way of loopback: WebSockets and uploads are the runtime's own, and `info.remoteAddr` is the client's. With
- * `cert` and `key`, or without permission to connect to 127.0.0.1, all of it is `Deno.serve`. On Bun it is `Bun.serve`.
+ * On Deno this package's own HTTP/1.1 server answers GET and HEAD. A connection that brings anything else (a body,
+ * another method, `Upgrade`, `Expect`, cleartext HTTP/2) is tunneled from there on, over loopback, to a `Deno.serve`
+ * of the same handler: the runtime handles WebSockets and uploads, and `info.remoteAddr` is still the client's
+ * address. With `cert` and `key`, or without permission to connect to 127.0.0.1, `Deno.serve` handles everything. On
+ * Bun, `Bun.serve` does.
  *
- * What differs from `Deno.serve`: heads of requests that RFC 9112 calls invalid are 400 (no Host, lines that end in LF
- * alone); a client that half-closes still gets its response; connections that wait for a request for 75 s are closed;
- * `request.signal` is aborted where the client leaves, and not after a response that it got.
+ * Differences from `Deno.serve`: a request head that RFC 9112 calls invalid (no Host, lines that end in LF alone)
+ * gets 400; a client that half-closes still receives its response; a connection that has waited 75 s for a request is
+ * closed; `request.signal` is aborted if the client leaves, and not after a response that the client received.
  *
- * Throws `TypeError` or `RangeError` for bad arguments, and the runtime's error where it cannot listen.
+ * Throws `TypeError` or `RangeError` for bad arguments, and the runtime's error if it cannot listen.
  *
  * Source: RFC 9110 and 9112; `Deno.serve`.
  *

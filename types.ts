@@ -1,15 +1,19 @@
 /**
- * Types of the runtimes' and the web's own objects, for declarations that any program can compile: with or without the
- * types of Deno, Bun, Node.js or a browser.
+ * Types for objects of the runtimes and of the web, so that any program can compile our declarations, with or without
+ * the types of Deno, Bun, Node.js or a browser.
  *
- * A `Web…` type is the global class of that name where the program has one, so that its values go in and out without a
- * cast, and otherwise the part in use. It is what the class constructs: Bun's
- * type of `Response` has no prototype of its own, and that of all functions is `any`. The others have the part in use only: Deno's classes are global nowhere else.
+ * A `Web…` type is the global class of that name if the program has one, so that its values need no cast, and
+ * otherwise an interface with the members that we use. It is inferred from the constructor, because Bun's type of
+ * `Response` declares no prototype and would give `any`. The other types contain only the members that we use,
+ * because the classes of Deno are global only in Deno.
  *
  * @module
  */
 
-/** The web's `AbortSignal`. By its prototype: nothing is constructed with `new AbortSignal`, as Deno's type says. */
+/**
+ * The web's `AbortSignal`. Inferred from its prototype, because Deno's type says that `AbortSignal` has no
+ * constructor.
+ */
 export type WebAbortSignal = typeof globalThis extends { AbortSignal: { prototype: infer Signal } } ? Signal
   : AbortSignalLike;
 
@@ -30,21 +34,21 @@ export type WebResponse = typeof globalThis extends { Response: new (...of: neve
 /** The web's `URL`. */
 export type WebURL = typeof globalThis extends { URL: new (...of: never[]) => infer URL } ? URL : URLLike;
 
-/** What programs without the web's types see of an `AbortSignal`. */
+/** An `AbortSignal`, for programs without the web's types. */
 export interface AbortSignalLike {
-  /** Whether it has fired. */
+  /** Whether the signal has fired. */
   readonly aborted: boolean;
-  /** What it fired with. */
+  /** The reason that the signal fired with. */
   readonly reason: unknown;
-  /** Throws `reason` where it has fired. */
+  /** Throws `reason` if the signal has fired. */
   throwIfAborted(): void;
   /** Adds a listener. */
   addEventListener(type: "abort", listener: () => void, options?: { once?: boolean }): void;
-  /** Takes a listener off. */
+  /** Removes a listener. */
   removeEventListener(type: "abort", listener: () => void): void;
 }
 
-/** What programs without the web's types see of a `Blob`. */
+/** A `Blob`, for programs without the web's types. */
 export interface BlobLike {
   /** Bytes. */
   readonly size: number;
@@ -54,7 +58,7 @@ export interface BlobLike {
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-/** What programs without the web's types see of a `Request`. */
+/** A `Request`, for programs without the web's types. */
 export interface RequestLike {
   /** `GET`, `HEAD`, … */
   readonly method: string;
@@ -64,12 +68,12 @@ export interface RequestLike {
   readonly headers: {
     /** A field's value, by its name in any case. */
     get(name: string): string | null;
-    /** Whether there is such a field. */
+    /** Whether the field is present. */
     has(name: string): boolean;
   };
 }
 
-/** What programs without the web's types see of a `Response`. */
+/** A `Response`, for programs without the web's types. */
 export interface ResponseLike {
   /** The status code. */
   readonly status: number;
@@ -81,7 +85,7 @@ export interface ResponseLike {
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-/** What programs without the web's types see of a `URL`. */
+/** A `URL`, for programs without the web's types. */
 export interface URLLike {
   /** The whole. */
   readonly href: string;
@@ -98,13 +102,13 @@ export type HeaderFields = Iterable<readonly [string, string]> | Readonly<Record
 export interface DenoAddrLike {
   /** `tcp`, `unix`, … */
   readonly transport: string;
-  /** The IP address, of TCP. */
+  /** The IP address (TCP only). */
   readonly hostname?: string;
-  /** The port, of TCP. */
+  /** The port (TCP only). */
   readonly port?: number;
 }
 
-/** The part in use of `Deno.Conn`. */
+/** The members of `Deno.Conn` that we use. */
 export interface DenoConnLike {
   /** This end. */
   readonly localAddr: DenoAddrLike;
@@ -120,9 +124,9 @@ export interface DenoConnLike {
   setNoDelay?(on?: boolean): void;
 }
 
-/** The part in use of `Deno.FsFile`. */
+/** The members of `Deno.FsFile` that we use. */
 export interface DenoFsFileLike {
-  /** What it is. */
+  /** Looks up the file's type and size. */
   statSync(): DenoFsFileStat;
   /** Moves its position. */
   seek(offset: number, whence: number): Promise<number>;
@@ -132,7 +136,7 @@ export interface DenoFsFileLike {
   read(into: Uint8Array): Promise<number | null>;
 }
 
-/** What `Deno.FsFile` tells of itself, as far as it is used. */
+/** The fields that we use of what `Deno.FsFile` stat returns. */
 export interface DenoFsFileStat {
   /** Whether it is a regular file. */
   readonly isFile: boolean;
@@ -142,6 +146,6 @@ export interface DenoFsFileStat {
   readonly size: number;
   /** The device's number. */
   readonly dev: number;
-  /** The file's number on it; null where the system has none. */
+  /** The inode number; null if the system has none. */
   readonly ino: number | null;
 }

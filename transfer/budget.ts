@@ -1,56 +1,56 @@
 import { yieldToEventLoop } from "../runtime.ts";
 
-/** Steps between two looks at the clock, which costs more than to count them. */
+/** Steps between two reads of the clock: reading the clock costs more than counting steps. */
 const STEPS = 32;
 
-/** As many bytes have taken some tenths of a millisecond. */
+/** Bytes after which the clock is read, too: sending them takes some tenths of a millisecond. */
 const BYTES = 1024 * 1024;
 
 /**
- * Milliseconds for which one step after the other, of whatever transfers, may keep others from running. A turn takes
- * Deno 60 to 90 µs, whether it was needed or not.
+ * Milliseconds for which the steps of all transfers together may hold the thread. A yield costs Deno 60 to 90 µs,
+ * even if nothing else had to run.
  */
 const LONGEST = 2;
 
 /*
- * What this thread may send, over whatever sockets, before others have a turn. An `await` of something that need not
- * wait lets only promises run, and transfers that have waited may all go on at once: a loop of small ones would hold
- * the thread for as long as its peer reads fast, and a dozen large ones for a dozen times their step.
+ * How much this thread may send, over all sockets, before it yields to the event loop. An `await` of something that is
+ * already settled lets only promises run, and transfers that have waited may all resume at once: a loop of small
+ * transfers would hold the thread for as long as its peer reads fast, and a dozen large ones for a dozen steps.
  */
 
 let steps = 0;
 let bytes = 0;
-/** By `performance.now()`: when this thread last had a turn, as far as is known here. */
+/** When this thread last yielded to the event loop, as far as we know, by `performance.now()`. */
 let turned = 0;
 
-/** Takes note of a step that has sent so many bytes. */
+/** Records a step that has sent `sent` bytes. */
 export function spend(sent: number): void {
   steps++;
   bytes += sent;
 }
 
-/** Whether others must have a turn before the next step. */
+/** Whether this thread must yield before the next step. */
 export function isTurnDue(): boolean {
   if (steps < STEPS && bytes < BYTES) return false;
-  if (performance.now() - turned >= LONGEST) return true; // also for whoever asks before others have had it
+  if (performance.now() - turned >= LONGEST) return true; // stays true for all callers until the yield
   steps = bytes = 0;
   return false;
 }
 
-/** Lets everybody else run, and begins anew. */
+/** Yields to the event loop and resets the budget. */
 export async function rest(): Promise<void> {
   await yieldToEventLoop();
   steps = bytes = 0;
   turned = performance.now();
 }
 
-/** Those whose next step has to wait, the one that has waited longest first. */
+/** The transfers whose next step has to wait, longest waiting first. */
 const waiting: (() => void)[] = [];
 let waking = false;
 
 /**
- * Resolves when a large transfer may take its next step, behind all that have asked before. Woken together they would
- * all take one, or the same few all of them.
+ * Resolves when a large transfer may take its next step, in the order of the calls. If all were woken together,
+ * either all would take a step without a yield between them, or the same few would take every step.
  */
 export function turn(): Promise<void> {
   return new Promise((resolve) => {
@@ -64,15 +64,15 @@ async function wake(): Promise<void> {
   await rest();
   for (let next; (next = waiting.shift());) {
     next();
-    await undefined; // here it takes its step
+    await undefined; // the woken transfer takes its step here
     if (isTurnDue()) await rest();
   }
   waking = false;
 }
 
-/** The result of a transfer that has ended: behind a turn of everybody else's, where that is due. */
+/** Returns the result of an ended transfer, after a yield if one is due. */
 export function endInTurn(sent: number | Promise<number>): number | Promise<number> {
-  if (typeof sent !== "number") return sent.then(endInTurn); // that it has waited for the loop is not sure
+  if (typeof sent !== "number") return sent.then(endInTurn); // a promise does not prove that the loop has run
   spend(0);
   return isTurnDue() ? rest().then(() => sent) : sent;
 }

@@ -1,7 +1,10 @@
-/** Milliseconds between two calls of each. */
+/** Milliseconds between two calls of one function. */
 const SECOND = 1000;
 
-/** Parts in which all are called, one after another: thousands at once would hold the thread. */
+/**
+ * The functions are called in so many parts, spread over the second: thousands of calls at once would hold the
+ * thread.
+ */
 const PARTS = 8;
 
 const parts: readonly Set<() => void>[] = Array.from({ length: PARTS }, () => new Set());
@@ -11,8 +14,8 @@ let turn = 0;
 let timer: ReturnType<typeof setInterval> | undefined;
 
 /**
- * Calls `look` once a second, until the function that it gives is called. One timer for all: with an interval each,
- * thousands of slow downloads cost half as much again as the looks themselves (measured).
+ * Calls `look` once a second until the returned function is called. All share one timer: with an interval each, the
+ * timers of thousands of slow downloads cost another half of what the calls themselves cost (measured).
  */
 export function eachSecond(look: () => void): () => void {
   const part = parts[entered++ % PARTS];

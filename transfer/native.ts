@@ -11,16 +11,17 @@ import type { Descriptor } from "../sockets/adapter.ts";
 import { limitOf, timedOut, type Transfer } from "./transfer.ts";
 import { NO_DUPLICATE, SENDFILE_REFUSED } from "../reasons.ts";
 
-/** Bytes asked of a transfer's first call: what fits into the socket's buffer (4 MiB at most by default). */
+/** Bytes requested by a transfer's first call: what fits into the socket's buffer (4 MiB at most by default). */
 const FIRST = 4 * 1024 * 1024;
 
 /**
- * Bytes asked of each call after it. Where eight peers read at full speed a call of 4 MiB takes 2 ms and more, which
- * nobody can interrupt: a small request beside them took 20 ms at the median, with this 3 (measured).
+ * Bytes requested by each later call. With eight peers that read at full speed a call of 4 MiB takes 2 ms and more
+ * and cannot be interrupted: a small request at the same time took 20 ms at the median, against 3 ms with 1 MiB
+ * (measured).
  */
 const PIECE = 1024 * 1024;
 
-/** sendfile(2) does not do it with this file, this socket or this kernel; read and write may. */
+/** Errors that mean that sendfile(2) does not support this file, socket or kernel; read and write may work. */
 const TO_COPY = new Set([
   "EINVAL",
   "ENOSYS",
@@ -32,7 +33,7 @@ const TO_COPY = new Set([
   "ESPIPE",
 ]);
 
-/** Where a kernel has no sendfile at all (ENOSYS), which is asked once. */
+/** Kernels that have no sendfile at all (ENOSYS), so that we try it only once. */
 export const withoutSendfile = new WeakSet<Libc>();
 
 /** All that sendfile(2) needs. */
@@ -43,16 +44,16 @@ export interface NativeRoute {
 }
 
 /**
- * What a step came to: `again`: more can go at once; `wait`: the socket is full; `disk`: the file is not in memory; or
- * why it must be copied.
+ * The result of a step. `again`: more can be sent at once; `wait`: the socket is full; `disk`: the file is not in
+ * memory; `copy`: why the rest must be copied.
  */
 export type Outcome = "done" | "again" | "wait" | "disk" | { copy: string };
 
-/** One transfer by sendfile(2). `end` must be called once, whatever happened. */
+/** One transfer by sendfile(2). `end` must be called once, also after an error. */
 export class NativeTransfer {
   readonly #transfer: Transfer;
   readonly #route: NativeRoute;
-  /** The socket: at first the runtime's descriptor, from the first await on a duplicate of ours. */
+  /** The socket's descriptor: at first the runtime's, from the first await on our own duplicate. */
   #out: number;
   #ours: boolean;
   #begun = false;
@@ -61,9 +62,9 @@ export class NativeTransfer {
   /** For how long a cork makes the transfer faster. */
   #pays: Corked = "never";
   #hasWaited = false;
-  /** Why no descriptor could be made ours: there are none left. */
+  /** Set if no descriptor could be duplicated because the process has none left. */
   #short: string | undefined;
-  /** Undefined where this thread may wait for the disk, or cannot know. */
+  /** Undefined if this thread may block on the disk, or if nothing tells whether the file is in memory. */
   #readAhead: ReadAhead | undefined;
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
   #held = false;
@@ -91,12 +92,12 @@ export class NativeTransfer {
     if (this.#short !== undefined) return;
     // Between the pieces of a rate limit nothing is held back.
     if (options.rateLimit === undefined) this.#pays = corkFor(libc, this.#out, remaining);
-    // MSG_MORE spares the cork's two calls where only a header is to join the file.
+    // Where only a header has to share a segment with the file, MSG_MORE saves the cork's two system calls.
     this.#corked = this.#pays !== "never" || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
     if (this.#corked) libc.cork(this.#out, true);
   }
 
-  /** Sends what can be sent without waiting. Throws where the system does. */
+  /** Sends what can be sent without waiting. Throws the system's errors. */
   step(): Outcome {
     const transfer = this.#transfer;
     if (!this.#begun) this.#begin();
@@ -124,7 +125,9 @@ export class NativeTransfer {
     return "done";
   }
 
-  /** One call. "done": its piece has gone and more may follow at once, or the file has ended. */
+  /**
+   * Makes one sendfile(2) call. "done": the piece was sent whole and more may follow at once, or the file has ended.
+   */
   #file(): Outcome {
     const { libc, source } = this.#route;
     const transfer = this.#transfer;
@@ -146,11 +149,12 @@ export class NativeTransfer {
     if (!this.#announced) this.#announce(); // an empty file is not announced
     transfer.moved(sent, "sendfile");
     if (transfer.remaining === 0) return "done";
-    // A short count means that the buffer is full, or nearly: to wait is better than to hammer (measured).
+    // A short count means that the socket's buffer is full or nearly full: waiting is faster than calling again
+    // (measured).
     return sent < count ? "wait" : "again";
   }
 
-  /** What the next call is to send. */
+  /** The range that the next call sends. */
   #next(): Range {
     const { sent, piece, position, remaining } = this.#transfer;
     const count = Math.min(sent === 0 ? FIRST : PIECE, piece, remaining);
@@ -176,8 +180,8 @@ export class NativeTransfer {
   }
 
   /**
-   * Goes on after a step that did not come to the end. Resolves to the reason why sendfile(2) cannot send the rest;
-   * undefined: all has been sent.
+   * Continues after a step that did not finish the transfer. Resolves to the reason why sendfile(2) cannot send the
+   * rest, or to undefined once all is sent.
    */
   async go(first: Outcome): Promise<string | undefined> {
     if (typeof first === "object") return first.copy;
@@ -195,7 +199,7 @@ export class NativeTransfer {
       if (outcome === "wait") await this.#writable(stop);
       else if (outcome === "disk") await this.#readable(stop);
       else if (transfer.ahead > 0) await transfer.pause();
-      // Many may have become writable at once: some go on now, the others behind a turn.
+      // Many sockets may have become writable at once: some transfers continue now, the others after a yield.
       if (isTurnDue()) await turn();
       stop.throwIfAborted();
       if (!this.#isSocket()) throw transfer.failure("ENOTCONN", 0, "sendfile");
@@ -207,9 +211,9 @@ export class NativeTransfer {
   }
 
   /**
-   * The socket's queue holds the file's pages themselves. Where the file is cut, what they held behind its end may be
-   * zeros by now (up to 2 MiB of them on ext4, measured), and nothing but a reset keeps them from the peer. To be called
-   * once all has been sent.
+   * Throws if the file was truncated below what was sent. The socket's queue refers to the file's own pages. If the
+   * file is truncated, the bytes after its new end may have become zeros in the queue (up to 2 MiB on ext4,
+   * measured), and only a reset keeps them from the peer. Call it once all has been sent.
    */
   checkLength(): void {
     const { libc, source } = this.#route;
@@ -220,9 +224,10 @@ export class NativeTransfer {
   }
 
   /**
-   * Makes both descriptors ours, before anybody else runs: at any await, and in any callback of the caller's, the
-   * runtime's may be closed and their numbers handed out again, and the bytes would come from or go to a stranger.
-   * The reason to copy, where there is no descriptor left for the socket: the runtime's own write needs none.
+   * Duplicates both descriptors before any other code runs. At any await, and in any callback of the caller, the
+   * runtime's descriptors may be closed and their numbers reused, and the bytes would come from another file or go to
+   * another connection. Returns the reason to copy if the process has no descriptor left for the socket: the
+   * runtime's own write needs none.
    */
   #own(): string | undefined {
     const { libc, source } = this.#route;
@@ -239,7 +244,10 @@ export class NativeTransfer {
     return undefined;
   }
 
-  /** Whether the descriptor is still the socket's. After a wait the number of one that is held may be another's. */
+  /**
+   * Whether the descriptor still belongs to the socket. A borrowed descriptor's number may belong to another socket
+   * after a wait.
+   */
   #isSocket(): boolean {
     return this.#ours || !this.#hasWaited || this.#route.socket.alive(this.#out);
   }
@@ -279,7 +287,7 @@ export class NativeTransfer {
     this.#corked = false;
   }
 
-  /** Goes to the end without ever leaving this thread. */
+  /** Runs the transfer to its end and blocks this thread. */
   block(): void {
     const { libc } = this.#route;
     const transfer = this.#transfer;
@@ -291,7 +299,7 @@ export class NativeTransfer {
       if (outcome === "done") return this.checkLength();
       this.#flow();
       if (typeof outcome === "object") throw new SendfileNotAvailableError(outcome.copy, transfer.sent);
-      // poll(2) takes whole milliseconds, and below 0 for no limit.
+      // poll(2) takes whole milliseconds; a negative value means no limit.
       const wait = () => timeout === undefined ? -1 : Math.ceil(transfer.untilLook(timeout));
       while (outcome === "wait" && !libc.block(this.#out, "writable", wait())) {
         if (transfer.isStalled(timeout!)) throw timedOut(timeout!, transfer.sent);
@@ -299,7 +307,7 @@ export class NativeTransfer {
     }
   }
 
-  /** Lets held bytes go, and closes what is ours. */
+  /** Uncorks the socket and closes our duplicates. */
   end(): void {
     const { libc } = this.#route;
     if ((this.#corked || this.#held) && this.#isSocket()) libc.cork(this.#out, false);

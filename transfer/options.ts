@@ -2,14 +2,14 @@ import { checkCount, checkOffset } from "../files/region.ts";
 import type { ReasonCode } from "../reasons.ts";
 import type { WebAbortSignal } from "../types.ts";
 
-/** Which way a transfer goes: by sendfile(2), or by reading and writing. */
+/** How a transfer sends the file: by sendfile(2), or by read and write. */
 export type Via = "sendfile" | "copy";
 
-/** What {@link SendfileOptions.onStart} is told. */
+/** The argument of {@link SendfileOptions.onStart}. */
 export interface SendfileStart {
-  /** The way the file's bytes go from here on. */
+  /** How the file's bytes are sent from here on. */
   via: Via;
-  /** Why not by sendfile(2), where `via` is "copy". */
+  /** If `via` is "copy": why sendfile(2) is not used. */
   reason?: string;
   /** The reason in a word, which stays the same where its text is put better. */
   code?: ReasonCode;
@@ -25,12 +25,13 @@ export interface SendfileOptions {
    */
   offset?: number;
   /**
-   * Bytes to send. Fewer are sent where the file ends first; never more, also where the file grows.
-   * Default: to the end of the file.
+   * Bytes to send. Fewer are sent if the file ends first; never more, even if the file grows. Default: to the end of
+   * the file.
    */
   count?: number;
   /**
-   * Whether to send by read and write where sendfile(2) cannot be used; false: `SendfileNotAvailableError`.
+   * Whether to send by read and write if sendfile(2) cannot be used. If false, `sendfile` rejects with
+   * `SendfileNotAvailableError` instead.
    *
    * @default {true}
    */
@@ -42,11 +43,11 @@ export interface SendfileOptions {
    */
   zeroCopy?: boolean;
   /**
-   * Ends the transfer: the promise rejects with the signal's reason. Where bytes have left already, the connection
-   * is ended with it, since the peer cannot tell where they end.
+   * Ends the transfer: the promise rejects with the signal's reason. If bytes have already been sent, the connection
+   * is closed too, because the peer cannot tell where the incomplete data ends.
    */
   signal?: WebAbortSignal;
-  /** Called before the file's first byte, and again where the way changes in the middle. */
+  /** Called before the file's first byte, and again if a transfer by sendfile(2) continues as a copy. */
   onStart?: (start: SendfileStart) => void;
   /** Called with the bytes of the file sent so far, after each step. */
   onProgress?: (sent: number) => void;
@@ -59,16 +60,17 @@ export interface SendfileOptions {
   /**
    * Milliseconds without progress after which the transfer fails with `SendfileTimeoutError`; not a limit on the
    * whole. Progress is a byte handed to the socket or, over TCP on Linux with FFI, one that the peer's system has
-   * acknowledged: a peer that reads slowly but steadily is never timed out there. It is asked eight times in one
-   * timeout, so the error may come an eighth late. Elsewhere (unix sockets, other systems, no FFI) a socket buffer of
-   * some megabytes can hide a slow peer's progress: choose a timeout in which it takes that much. Default: none.
+   * acknowledged: a peer that reads slowly but steadily is never timed out there. The acknowledged count is read
+   * eight times in one timeout, so the error may come late by an eighth of it. Elsewhere (unix sockets, other
+   * systems, no FFI) a socket buffer of some megabytes can hide a slow peer's progress: choose a timeout in which the
+   * slowest peer reads that much. Default: none.
    *
    * Source: tcp(7), TCP_INFO's tcpi_bytes_acked.
    */
   timeout?: number;
 }
 
-/** Throws `TypeError` or `RangeError` for options that cannot be meant; makes no system call. */
+/** Throws `TypeError` or `RangeError` for invalid options; makes no system call. */
 export function checkOptions(options: SendfileOptions): void {
   checkOffset(options.offset ?? 0);
   checkCount(options.count);

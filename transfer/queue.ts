@@ -5,7 +5,7 @@ type Sent = number | Promise<number>;
 
 const QUEUE = Symbol.for("@zerocopy/sendfile.queue");
 
-/** The last transfer of each socket that has one. Two copies of this module in a thread share it. */
+/** The last transfer of each socket that has one. Two copies of this module in one thread share this map. */
 const last: Map<SendfileSocket, Promise<number>> =
   ((globalThis as { [QUEUE]?: Map<SendfileSocket, Promise<number>> })[QUEUE] ??= new Map());
 
@@ -15,8 +15,9 @@ export function isBusy(socket: SendfileSocket): boolean {
 }
 
 /**
- * Runs `start` once the transfers before it on this socket have settled: now, where there is none. `quiet`: no code of
- * the caller's runs before `start` first waits; otherwise that code may begin another transfer, which has to wait.
+ * Runs `start` once the earlier transfers on this socket have settled, or at once if there are none. `quiet`: no
+ * callback of the caller runs before `start` first waits. Otherwise a callback may begin another transfer, which has
+ * to wait.
  */
 export function inOrder(socket: SendfileSocket, quiet: boolean, start: () => Sent): Sent {
   const before = last.get(socket);
@@ -46,7 +47,7 @@ function enter(socket: SendfileSocket, running: Promise<number>): Promise<number
   return running;
 }
 
-/** What may end the wait for a transfer's beginning. */
+/** Options that may end the wait before a transfer begins. */
 export interface Limits {
   readonly signal?: AbortSignal;
   /** Milliseconds. */
@@ -54,9 +55,9 @@ export interface Limits {
 }
 
 /**
- * Gives `schedule` a function that begins a transfer, and what came of it; rejects where `signal` or `timeout` comes
- * first. A beginning that comes after that does nothing. `start` learns when (performance.now) it was called for,
- * where it has a timeout and begins later than that.
+ * Passes `schedule` a function that begins a transfer, and returns the transfer's result. Rejects if `signal` or
+ * `timeout` fires before the transfer begins; after that the function does nothing. If there is a timeout and the
+ * transfer begins later than the call, `start` receives the time of the call (performance.now).
  */
 export function beginWithin(
   { signal, timeout }: Limits,

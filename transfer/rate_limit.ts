@@ -1,7 +1,7 @@
-/** Milliseconds that a timer can wait: it fires at once where it is to wait longer. */
+/** The longest delay of a timer in milliseconds: a timer with a longer delay fires at once. */
 export const LONGEST_TIMER = 2 ** 31 - 1;
 
-/** Pieces a second that a rate limit is cut into. */
+/** Pieces per second that a rate-limited transfer is cut into. */
 const PIECES = 10;
 
 /** The largest piece, in bytes, that a limit of bytes per second allows at once. */
@@ -9,12 +9,15 @@ export function pieceOf(rateLimit: number | undefined): number {
   return rateLimit === undefined ? Infinity : Math.max(1, Math.floor(rateLimit / PIECES));
 }
 
-/** Milliseconds until the limit lets the next piece go, where `sent` bytes have gone since `began` (performance.now). */
+/**
+ * Milliseconds until the rate limit allows the next piece, given that `sent` bytes were sent since `began`
+ * (performance.now).
+ */
 export function aheadOf(rateLimit: number | undefined, began: number, sent: number): number {
   return rateLimit === undefined ? 0 : began + sent / rateLimit * 1000 - performance.now();
 }
 
-/** Sleeps until `ahead` says 0 milliseconds or less, or until `stop`, whose reason it throws. */
+/** Sleeps until `ahead` returns 0 milliseconds or less. Throws the reason of `stop` if it is aborted. */
 export async function sleepWhile(ahead: () => number, stop: AbortSignal | undefined): Promise<void> {
   for (let left = ahead(); left > 0; left = ahead()) {
     await new Promise<void>((resolve) => {

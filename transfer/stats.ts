@@ -1,18 +1,24 @@
 import { codeOf, type ReasonCode } from "../reasons.ts";
 
-/** What has happened in this thread since the start, so that the fast path can be proved to run. */
+/** Counters of this thread since its start, which prove whether the fast path ran. */
 export interface SendfileStats {
-  /** Transfers that began by sendfile(2), its calls, and the bytes of files they moved. */
+  /** Transfers that began by sendfile(2), the number of calls, and the bytes of files sent by them. */
   sendfile: { transfers: number; calls: number; bytes: number };
-  /** Transfers that went (or went on) by read and write, and the bytes of files they moved. */
+  /**
+   * Transfers that were copied by read and write, also after a beginning by sendfile(2), and the bytes of files sent
+   * so.
+   */
   copy: { transfers: number; bytes: number };
-  /** File bodies that `withSendfile` left to the server; `sendfile`: those that it sends by sendfile(2), as Bun.serve does. */
+  /**
+   * File bodies that `withSendfile` left to the server; `sendfile`: those that the server sends by sendfile(2), as
+   * Bun.serve does.
+   */
   native: { transfers: number; sendfile: number };
-  /** How often a transfer waited for its socket to take more. */
+  /** How often a transfer waited for its socket to become writable. */
   waits: number;
-  /** How often a transfer waited for the disk: its file was not in memory. */
+  /** How often a transfer waited for the disk because its file was not in memory. */
   diskWaits: number;
-  /** Why transfers were copied or left to the server, and how many. */
+  /** How many transfers were copied or left to the server, by reason. */
   reasons: Record<string, number>;
   /** The same by the reasons' codes, which stay the same where a text is put better. */
   codes: Partial<Record<ReasonCode, number>>;
@@ -33,7 +39,7 @@ function zero(): SendfileStats {
 /** The counters that the transfers write. */
 export const counters: SendfileStats = zero();
 
-/** Takes note of why sendfile(2) was not used. */
+/** Counts a reason why sendfile(2) was not used. */
 export function count(reason: string): void {
   const { reasons, codes } = counters;
   const code = codeOf(reason);

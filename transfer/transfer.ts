@@ -14,21 +14,24 @@ import type { SocketAdapter } from "../sockets/adapter.ts";
 
 const NOTHING = new Uint8Array(0);
 
-/** A `timeout` in milliseconds; undefined where there is none, as there is none beyond what a timer can wait. */
+/** A `timeout` in milliseconds; undefined if there is none, or if it is longer than a timer can wait. */
 export function limitOf(timeout: number | undefined): number | undefined {
   return timeout !== undefined && timeout <= LONGEST_TIMER ? timeout : undefined;
 }
 
-/** Bytes asked for at a time of a file that has 0 by its size. */
+/** Bytes requested at a time from a file whose size is 0 by stat. */
 const UNSIZED = 64 * 1024;
 
-/** Seconds between two looks at a socket that is held for the transfer: three system calls each. */
+/** Seconds between two checks of a socket that the observer holds open; each check takes three system calls. */
 const SELDOM = 8;
 
-/** How often in one `timeout` a wait asks what the peer has acknowledged: an expiry comes late by one part at most. */
+/**
+ * How often in one `timeout` a wait reads the peer's acknowledged bytes. The timeout is late by at most one such
+ * part.
+ */
 const LOOKS = 8;
 
-/** The connection is over: the peer left or reset it, or it was closed here. */
+/** Error codes for a connection that has ended: the peer left or reset it, or it was closed on this side. */
 const LOST = new Set([
   "EPIPE",
   "ECONNRESET",
@@ -38,7 +41,7 @@ const LOST = new Set([
   "ETIMEDOUT",
   "ENETUNREACH",
   "EHOSTUNREACH",
-  // What runtimes call the same
+  // The runtimes' own codes and classes for the same
   "ECANCELED", // a write under way when the socket was destroyed
   "ERR_STREAM_DESTROYED",
   "ERR_STREAM_WRITE_AFTER_END",
@@ -51,53 +54,53 @@ const LOST = new Set([
   "Interrupted",
 ]);
 
-/** Whether an error's code (or, of Deno's, its class) says that the connection is over. */
+/** Whether an error's code (or the class of an error of Deno) says that the connection has ended. */
 export function isLost(code: string): boolean {
   return LOST.has(code);
 }
 
 /**
- * Who is told of a transfer as `onStart` and `onProgress` are, and is trusted to touch neither socket nor file: so no
- * descriptor has to be duplicated for it, and a small file goes without any wait.
+ * An internal listener that is called like `onStart` and `onProgress`. It is trusted not to touch the socket or the
+ * file, so no descriptor has to be duplicated before calling it, and a small file is sent without any wait.
  */
 export interface Observer {
   started(start: SendfileStart): void;
-  /** So many more bytes of the file have been sent. */
+  /** Called after `bytes` more bytes of the file have been sent. */
   moved(bytes: number): void;
   /**
-   * True: it holds the socket's descriptor open until the transfer has ended, or aborts `signal` before the descriptor
-   * is closed. So that needs no duplicate either.
+   * True if the observer keeps the socket's descriptor open until the transfer has ended, or aborts `signal` before
+   * the descriptor is closed. Then the socket needs no duplicate.
    */
   readonly holdsSocket?: boolean;
 }
 
-/** What is to be sent, how far it has come, and what may stop it: the part that both ways share. */
+/** The state of one transfer: parameters, progress, timeout and cancellation. Sendfile and copy share it. */
 export class Transfer {
   readonly target: SocketAdapter;
   readonly source: Source;
   readonly options: SendfileOptions;
-  /** What is left of the header and the trailer. */
+  /** The unsent rest of the header and the trailer. */
   header: Uint8Array;
   trailer: Uint8Array;
   /** Bytes of the file sent. */
   sent = 0;
-  /** Whether anything may have left for the peer. */
+  /** Whether any byte may have been sent to the peer. */
   begun = false;
   /** Bytes of the file still to send, as far as is known. */
   remaining: number;
-  /** Whether the end is where the file ends, and not where a count says. */
+  /** Whether to send to the end of the file, and not a given count. */
   readonly #toEnd: boolean;
   #hasEnded = false;
   readonly #start: number;
-  /** False: stat says 0 bytes, which procfs also says of files that have some. Only reading tells. */
+  /** False if stat says 0 bytes: procfs says so also of files with content, so only reading tells. */
   isSized = true;
-  /** 0 where nothing depends on the clock, which would be asked for each small file. */
+  /** When the transfer began (performance.now). 0 without a rate limit, so that small files need not read the clock. */
   readonly #began: number;
-  /** By performance.now(); undefined before the first wait. */
+  /** When progress was last made (performance.now); undefined before the first wait. */
   #lastProgress: number | undefined;
-  /** Asks what the peer's system has acknowledged, where the transfer has a descriptor of the socket's. */
+  /** Reads how many bytes the peer's system has acknowledged; set if the transfer has a descriptor of the socket. */
   acknowledged: (() => number | undefined) | undefined;
-  /** The answer before; undefined before the first wait. */
+  /** The last acknowledged count; undefined before the first wait. */
   #acked: number | undefined;
   #clock: ReturnType<typeof setTimeout> | undefined;
   readonly #observer: Observer | undefined;
@@ -105,7 +108,10 @@ export class Transfer {
   #endWatch = () => {};
   #onAbort: (() => void) | undefined;
 
-  /** `calledAt`: performance.now() of a call whose transfer had to wait for its beginning; `timeout` counts from it. */
+  /**
+   * `calledAt`: if the transfer had to wait before it began, the time of the call (performance.now); `timeout` counts
+   * from then.
+   */
   constructor(
     target: SocketAdapter,
     source: Source,
@@ -141,13 +147,16 @@ export class Transfer {
     this.remaining = this.isSized ? Math.max(0, size - this.position) : UNSIZED;
   }
 
-  /** Whether there is more of the file to send; a file without a count is looked at again, as it may have grown. */
+  /**
+   * Whether more of the file is to be sent. Without a count, reads the file's size again, because the file may have
+   * grown.
+   */
   hasMore(): boolean {
     if (this.remaining === 0 && this.#toEnd && this.sent > 0 && !this.#hasEnded) this.#toFileEnd();
     return this.remaining > 0;
   }
 
-  /** A call gave 0: the file has ended here, whatever its size in stat says. */
+  /** Records that a call returned 0: the file ends here, even if stat gives a larger size. */
   ended(): void {
     this.#hasEnded = true;
     this.remaining = 0;
@@ -158,18 +167,18 @@ export class Transfer {
     return this.#observer?.holdsSocket === true;
   }
 
-  /** Whether code of the caller's runs in the middle of a step. */
+  /** Whether callbacks of the caller run in the middle of a step. */
   get callsBack(): boolean {
     return this.options.onStart !== undefined || this.options.onProgress !== undefined;
   }
 
-  /** Says which way it goes from here on. */
+  /** Reports how the file is sent from here on. */
   announce(start: SendfileStart): void {
     this.#observer?.started(start);
     this.options.onStart?.(start);
   }
 
-  /** Takes note of bytes of the file that have been sent. */
+  /** Records `bytes` sent bytes of the file. */
   moved(bytes: number, via: Via): void {
     this.sent += bytes;
     this.remaining -= bytes;
@@ -179,14 +188,14 @@ export class Transfer {
     this.options.onProgress?.(this.sent);
   }
 
-  /** Takes note of the first bytes of the header or the trailer that have been sent. */
+  /** Records that the next `bytes` bytes of the header or the trailer have been sent. */
   left(part: "header" | "trailer", bytes: number): void {
-    // Mostly all at once; another view of the buffer costs more than the rest of this.
+    // The part is mostly sent whole; creating another view of the buffer costs more than the rest of this method.
     this[part] = bytes === this[part].length ? NOTHING : this[part].subarray(bytes);
     this.progress();
   }
 
-  /** Takes note that something was sent, of the file or around it. */
+  /** Records that bytes of the file, the header or the trailer were sent. */
   progress(): void {
     this.begun = true;
     this.#restart();
@@ -197,17 +206,17 @@ export class Transfer {
     this.target.touch?.();
   }
 
-  /** The largest piece that the rate limit allows at once. */
+  /** The largest piece in bytes that the rate limit allows at once. */
   get piece(): number {
     return pieceOf(this.options.rateLimit);
   }
 
-  /** Milliseconds until the rate limit lets the next piece go. */
+  /** Milliseconds until the rate limit allows the next piece. */
   get ahead(): number {
     return aheadOf(this.options.rateLimit, this.#began, this.sent);
   }
 
-  /** Ends what the transfer awaits. Made when the first wait comes: most transfers have none. */
+  /** The signal that ends what the transfer awaits. Created at the first wait, because most transfers have none. */
   get stop(): AbortSignal {
     if (this.#stop) return this.#stop.signal;
     const { signal } = this.options;
@@ -221,8 +230,9 @@ export class Transfer {
   }
 
   /**
-   * From now on, ends the transfer when the runtime has closed its socket: a duplicate of ours would keep the
-   * connection up, and no event tells. Who holds the socket tells by `signal`, so that seldom looks are enough.
+   * From now on, ends the transfer when the runtime has closed its socket. Our duplicate would keep the connection
+   * open, and no event reports the close, so we check once a second. An observer that holds the socket aborts
+   * `signal` itself, so that rare checks are enough.
    */
   watch(alive: () => boolean): void {
     void this.stop;
@@ -234,7 +244,7 @@ export class Transfer {
     });
   }
 
-  /** Starts the clock of `timeout`, which ends the transfer; to be stopped after the wait. */
+  /** Starts the timer of `timeout`, which ends the transfer. Stop it after the wait. */
   startClock(): void {
     const timeout = limitOf(this.options.timeout);
     if (timeout === undefined) return;
@@ -248,7 +258,7 @@ export class Transfer {
     clearTimeout(this.#clock);
   }
 
-  /** Milliseconds of a wait until {@link isStalled} is to be asked. */
+  /** Milliseconds until a wait has to call {@link isStalled}. */
   untilLook(timeout: number): number {
     const now = performance.now();
     this.#lastProgress ??= now;
@@ -257,8 +267,9 @@ export class Transfer {
   }
 
   /**
-   * Whether neither a byte could be sent nor the peer has acknowledged one for `timeout` milliseconds. A full socket
-   * takes no more before a third of it has gone, which is 1.4 MB: at 8 KiB/s three minutes.
+   * Whether for `timeout` milliseconds no byte could be sent and the peer acknowledged none. Sent bytes alone do not
+   * tell: a full socket becomes writable only after a third of its buffer was sent, which is 1.4 MB, three minutes at
+   * 8 KiB/s.
    */
   isStalled(timeout: number): boolean {
     const acked = this.acknowledged ? this.acknowledged() : acknowledgedBy(this.target);
@@ -269,7 +280,7 @@ export class Transfer {
     return performance.now() - this.#lastProgress! >= timeout;
   }
 
-  /** Waits for `work`, no longer than `timeout` allows since the last progress, nor than until the stop. */
+  /** Waits for `work`, until `timeout` without progress or an abort ends the wait. */
   async guard<T>(work: Promise<T>): Promise<T> {
     const { stop } = this;
     this.startClock();
@@ -282,18 +293,18 @@ export class Transfer {
     } finally {
       this.stopClock();
       stop.removeEventListener("abort", onStop);
-      work.catch(() => {/* lost the race: the stop's reason is what is reported */});
+      work.catch(() => {/* it lost the race: the abort's reason is reported */});
     }
   }
 
-  /** Sleeps until the rate limit lets the next piece go. */
+  /** Sleeps until the rate limit allows the next piece. */
   async pause(): Promise<void> {
     if (this.ahead <= 0) return;
     await sleepWhile(() => this.ahead, this.stop);
     this.#lastProgress = performance.now(); // a pause is not a lack of progress
   }
 
-  /** The error of a failed call, with what was sent before it. */
+  /** The error for a failed call, with the number of bytes sent before it. */
   failure(code: string, errno: number, syscall: string, cause?: unknown): SendfileError {
     const details = { code, errno, syscall, sent: this.sent, cause };
     return isLost(code)
@@ -301,7 +312,7 @@ export class Transfer {
       : new SendfileError(`${syscall} failed after ${this.sent} bytes: ${code}`, details);
   }
 
-  /** Runs what throws errors of the system's or of a runtime's: {@link asFailure}. */
+  /** Runs `work` and converts the errors it throws: see {@link asFailure}. */
   attempt<T>(work: () => T): T {
     try {
       return work();
@@ -310,23 +321,26 @@ export class Transfer {
     }
   }
 
-  /** An error of the system's, of a runtime's own or of another part, as this package's, with what was sent before it. */
+  /**
+   * Converts an error of the system, the runtime or the source into an error of this package, with the number of
+   * bytes sent before it.
+   */
   asFailure(error: unknown): unknown {
     if (this.#stop?.signal.aborted) return this.#stop.signal.reason;
     if (!(error instanceof Error) || error instanceof SendfileNotAvailableError) return error;
-    if (error instanceof TypeError || error instanceof RangeError) return error; // a defect, or an argument's
+    if (error instanceof TypeError || error instanceof RangeError) return error; // a bug, or a bad argument
     const { name, code, errno = 0, syscall = "write" } = error as {
       name: string;
       code?: string;
       errno?: number;
       syscall?: string;
     };
-    // Deno tells some by a class alone, and those of a write under TLS by nothing.
+    // Some errors of Deno have only a class, and those of a TLS write have neither class nor code.
     const known = code === undefined || isLost(name) && !isLost(code) ? name : code;
     return this.failure(known === "Error" ? "UNKNOWN" : known, Math.abs(errno), syscall, error);
   }
 
-  /** Gives back what the transfer holds. */
+  /** Releases what the transfer holds. */
   close(): void {
     this.#endWatch();
     if (this.#onAbort) this.options.signal!.removeEventListener("abort", this.#onAbort);
@@ -334,16 +348,16 @@ export class Transfer {
     this.source.close();
   }
 
-  /** Gives back what the transfer holds, and leaves the socket as its end by `error` demands. */
+  /** Releases what the transfer holds, and closes or abandons the socket if `error` requires it. */
   fail(error: unknown): void {
     this.close();
     if (error instanceof ConnectionClosedError) this.target.lost?.();
-    // The peer cannot tell where the part that it got ends.
+    // The peer cannot tell where the incomplete data ends.
     else if (this.options.signal?.aborted && this.begun) this.target.abandon();
   }
 }
 
-/** The error of an expired `timeout`. */
+/** The error for an expired `timeout`. */
 export function timedOut(timeout: number, sent: number): SendfileTimeoutError {
   const details = { code: "ETIMEDOUT", syscall: "sendfile", sent };
   return new SendfileTimeoutError(`no byte could be sent for ${timeout} ms, after ${sent} bytes`, details);
