@@ -4,11 +4,11 @@ import { RecentMap } from "../recent_map.ts";
 /** An open file. */
 export interface InMemoryFile {
   readonly fd: number;
-  /** Undefined where it is not known. */
+  /** The inode number; undefined if it is not known. */
   readonly ino: bigint | undefined;
 }
 
-/** What was found in memory, and when (`performance.now`). */
+/** A range that was found in memory, and when (`performance.now`). */
 interface Found {
   readonly position: number;
   readonly end: number;
@@ -16,26 +16,26 @@ interface Found {
 }
 
 /**
- * By inode, what was found in memory last: a file that is sent again and again is not asked about each time. Where two
- * file systems use one number, somebody waits for the disk at worst.
+ * The range of each inode that was last found in memory, so that a file that is sent repeatedly is not checked each
+ * time. If two file systems use the same inode number, a read may block on the disk, no worse.
  */
 const recent = new RecentMap<bigint, Found>(1000);
 
-/** Milliseconds for which what was found in memory is taken to be there still. */
+/** Milliseconds for which we assume that a range found in memory is still there. */
 export const FRESH = 1000;
 
-/** Bytes that are read in one go: the first and the last tell of all. */
+/** The kernel reads ranges up to this many bytes in one go, so that checking the first and the last byte is enough. */
 const SMALL = 64 * 1024;
 
 /** Bytes of the smallest page there is. */
 const PAGE = 4096;
 
-/** Bytes between two bytes that are asked for where cachestat(2) does not tell. */
+/** Distance in bytes between two bytes that are checked if cachestat(2) is not available. */
 const APART = 512 * 1024;
 
 /**
- * Whether a range of a file can be read without a wait for the disk, so far as is known and the system tells. To ask
- * takes 1 to 3 µs, to send 4 MiB by sendfile(2) a hundred times that (measured).
+ * Whether a range of a file can be read without waiting for the disk, as far as the system tells. The check takes 1
+ * to 3 µs; sending 4 MiB by sendfile(2) takes a hundred times that (measured).
  */
 export function isInMemory(
   libc: Libc | undefined,
@@ -51,7 +51,7 @@ export function isInMemory(
   return true;
 }
 
-/** To be called when a range has been read. */
+/** Records that a range is in memory, because it has just been read. */
 export function rememberInMemory(
   { ino }: InMemoryFile,
   position: number,
@@ -63,8 +63,8 @@ export function rememberInMemory(
 }
 
 function ask(libc: Libc, fd: number, position: number, end: number): boolean {
-  // The question for a byte that is not in memory makes the kernel read it, and some behind it: the first one comes
-  // first, or others would be there before it.
+  // Checking a byte that is not in memory makes the kernel read it and some bytes after it. So the first byte is
+  // checked first; otherwise later bytes would be read before it.
   if (end - position <= SMALL) {
     const first = libc.canReadNow(fd, position);
     if (first === undefined) return libc.isCached(fd, position, end - position) ?? false;
@@ -75,7 +75,7 @@ function ask(libc: Libc, fd: number, position: number, end: number): boolean {
     for (let at = position; at < end; at += APART) if (!libc.canReadNow(fd, at)) return false;
     return libc.canReadNow(fd, end - 1) === true;
   }
-  // What somebody has begun to read counts as cached, and comes from its first byte to its last. tmpfs tells only what
-  // is cached, and reads nothing.
+  // cachestat(2) also counts pages whose reading has only begun; they arrive in order, so the last and the first byte
+  // are checked too. On tmpfs only cachestat(2) answers, and nothing has to be read.
   return cached && libc.canReadNow(fd, end - 1) !== false && libc.canReadNow(fd, position) !== false;
 }

@@ -1,53 +1,56 @@
 import type { Libc } from "../ffi/libc.ts";
 import { FRESH, isInMemory, rememberInMemory } from "./in_memory.ts";
 
-/** Bytes of a file that are asked about at a time. */
+/** Bytes of a file that are checked at a time. */
 const ASKED = 4 * 1024 * 1024;
 
-/** Bytes in which a file goes on that is being read. */
+/** Step in bytes in which we check how far a file that is being read has arrived. */
 const STEP = 64 * 1024;
 
 /**
- * Bytes that are sent at a time where nothing tells what is in memory, as on overlayfs and network file systems: the
- * thread waits for no more.
+ * Bytes sent at a time if nothing tells what is in memory, as on overlayfs and network file systems: one call blocks
+ * the thread for no more than that.
  */
 const BLIND = 128 * 1024;
 
 /**
- * Milliseconds above which such a call has waited for the disk. From then on a thread of the runtime's reads the last
- * byte of each piece before it is sent, until so many in a row have come in less than a millisecond: that takes 20 to
- * 80 µs (measured).
+ * If such a call took longer than this many milliseconds, it has waited for the disk. From then on a thread of the
+ * runtime reads the last byte of each piece before the piece is sent (20 to 80 µs, measured), until QUICK reads in a
+ * row took less than a millisecond.
  */
 const WAITED = 2;
 const QUICK = 8;
 
-/** Milliseconds for which other files of a thread are taken to be on a slow disk, too. */
+/** Milliseconds for which we assume that the other files of this thread are on a slow disk, too. */
 const WARNED = 5000;
 
-/** When a call has waited for the disk last, by `performance.now`. */
+/** When a call last waited for the disk (`performance.now`). */
 let warned = -Infinity;
 
 /**
- * Bytes that are read ahead of what is sent, at least (where the disk takes its time, and at first) and at most.
- * Whatever else is to be read waits behind them, for all transfers together.
+ * Bytes that are read ahead of what is sent: at least (at first, and if the disk is slow) and at most. Other reads
+ * wait behind these, and all transfers' windows add up.
  */
 const LEAST = 512 * 1024;
 const MOST = 4 * 1024 * 1024;
 
-/** Milliseconds for which a wait for the disk was short, and from which on it was long. */
+/** Waits for the disk below SHORT milliseconds enlarge the window; waits above LONG shrink it. */
 const SHORT = 4;
 const LONG = 40;
 
-/** Milliseconds between two looks: at most. They double from 1. */
+/** The longest pause in milliseconds between two checks. Pauses double from 1. */
 const LOOK = 50;
 
-/** Milliseconds after which the system is asked again to read: pages may be evicted before they are sent. */
+/** Milliseconds after which we request the read again: pages may be evicted before they are sent. */
 const AGAIN = 200;
 
-/** Milliseconds after which a step is taken as it is: a page that cannot be read never comes, and sendfile says why. */
+/**
+ * Milliseconds after which we call sendfile(2) anyway: a page that cannot be read never arrives, and sendfile reports
+ * the error.
+ */
 const DISK_WAIT_MS = 10_000;
 
-/** A range of a file, as the next step would send it. */
+/** The range of a file that the next step would send. */
 export interface Range {
   readonly fd: number;
   readonly position: number;
@@ -58,23 +61,23 @@ export interface Range {
 }
 
 /**
- * Keeps a transfer from waiting for the disk inside of sendfile(2), which would hold the whole thread: says how much is
- * in memory, and lets the system read what is not.
+ * Keeps a transfer from waiting for the disk inside sendfile(2), which would block the whole thread: tells how much
+ * is in memory, and makes the system read the rest.
  */
 export class ReadAhead {
   readonly #libc: Libc;
   readonly #inode: bigint | undefined;
-  /** What is in memory ends here, as was found at that time (`performance.now`). */
+  /** The end of the range found in memory at `#foundAt` (`performance.now`). */
   #found = 0;
   #foundAt = 0;
-  /** The system was asked to read up to here. */
+  /** The system was requested to read up to here. */
   #asked = 0;
   #window = LEAST;
-  /** Reads the byte at a position, away from this thread. */
+  /** Reads the byte at a position in another thread. */
   readonly #read: (position: number) => number | Promise<number>;
-  /** Nothing tells what is in memory. */
+  /** Set if the system cannot tell what is in memory. */
   #isBlind = false;
-  /** Pieces that came quickly, one after the other; with enough of them the next is sent as it is. */
+  /** Pieces in a row that were read quickly. After QUICK of them the next is sent without reading it first. */
   #quick = 0;
 
   constructor(libc: Libc, inode: bigint | undefined, read: (position: number) => number | Promise<number>) {
@@ -83,11 +86,14 @@ export class ReadAhead {
     this.#read = read;
   }
 
-  /** Bytes, `count` at most, that can be sent without a wait for the disk; 0: none, and they are being read. */
+  /**
+   * The number of bytes, at most `count`, that can be sent without waiting for the disk. 0: none, and the system is
+   * reading them.
+   */
   ready(range: Range): number {
     const { position, count } = range;
     const now = performance.now();
-    // Asked before the end of what was found, so that no step is cut short there.
+    // Checked again before the known range ends, so that no step is cut short there.
     const isKnown = position + count <= this.#found && now - this.#foundAt <= FRESH;
     if (!this.#isBlind && !isKnown) this.#find(range, now);
     if (this.#isBlind) this.#readOn(range);
@@ -95,7 +101,7 @@ export class ReadAhead {
     return this.#isBlind && this.#quick >= QUICK ? Math.min(count, BLIND) : 0;
   }
 
-  /** Runs a call that sends a part of the range. */
+  /** Runs a call that sends a part of the range, and measures whether it waited for the disk. */
   time({ fd, position, remaining }: Range, call: () => number): number {
     if (!this.#isBlind) return call();
     const began = performance.now();
@@ -121,8 +127,8 @@ export class ReadAhead {
     this.#found = position;
     const first = this.#libc.canReadNow(fd, position);
     if (first === undefined) this.#goBlind(now);
-    // No further than is being read already, from its first byte to its last. The question alone for a byte behind that
-    // makes the kernel read it, before what lies between.
+    // Checks only bytes whose reading was requested, in order. Checking a byte after those would make the kernel read
+    // it before the bytes between.
     const limit = Math.min(end, this.#asked);
     while (first && this.#found < limit) {
       const next = Math.min(this.#found + STEP, limit);
@@ -136,20 +142,20 @@ export class ReadAhead {
     this.#quick = now - warned > WARNED ? QUICK : 0;
   }
 
-  /** Waits for the last byte of the next piece in a thread of the runtime's. */
+  /** Waits until a thread of the runtime has read the last byte of the next piece. */
   async #readBlindly({ position, remaining }: Range): Promise<void> {
     const end = position + Math.min(remaining, BLIND);
     const began = performance.now();
     try {
       await this.#read(end - 1);
     } catch {
-      // sendfile(2) says why
+      // sendfile(2) will report the error
     }
     this.#quick = performance.now() - began < 1 ? this.#quick + 1 : 0;
     this.#found = end;
   }
 
-  /** Has the window read that begins at the position, once half of the one before was used. */
+  /** Requests the read of the window that begins at `position`, once half of the last window was used. */
   #readOn({ fd, position, remaining }: Range): void {
     if (this.#asked - position > this.#window / 2) return;
     const from = Math.max(this.#asked, position);
@@ -157,13 +163,13 @@ export class ReadAhead {
     if (this.#asked > from) this.#libc.readAhead(fd, from, this.#asked - from);
   }
 
-  /** Resolves when some of a range that was not ready is. */
+  /** Resolves when some of a range that was not ready has become ready. */
   async wait(range: Range, stop: AbortSignal): Promise<void> {
     const began = performance.now();
     let again = began + AGAIN;
     for (let pause = 1; this.ready(range) === 0; pause = Math.min(2 * pause, LOOK)) {
       if (this.#isBlind) {
-        await this.#readBlindly(range); // to its end: until then the descriptor is in use
+        await this.#readBlindly(range); // not ended by `stop`: the descriptor is in use until the read is over
         stop.throwIfAborted();
         return;
       }

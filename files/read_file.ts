@@ -3,8 +3,8 @@ import { libc } from "../ffi/load.ts";
 import { type InMemoryFile, isInMemory, rememberInMemory } from "./in_memory.ts";
 
 /**
- * Reads from a file of node:fs at a position, at most to its end: at once where the bytes are in memory, and otherwise
- * away from this thread, which takes 20 to 80 µs more (measured). The descriptor must stay open until then.
+ * Reads from a node:fs descriptor at a position. Reads at once if the bytes are in memory, and otherwise in another
+ * thread, which takes 20 to 80 µs more (measured). The descriptor must stay open until the read is over.
  */
 export function readAt(file: InMemoryFile, into: Uint8Array, position: number): number | Promise<number> {
   const end = position + into.length;
@@ -16,7 +16,7 @@ export function readAt(file: InMemoryFile, into: Uint8Array, position: number): 
   });
 }
 
-/** Whether a range can be read without a wait for the disk, so far as is known. */
+/** Whether a range can be read without waiting for the disk, as far as we know. */
 export function canRead(file: InMemoryFile, position: number, end: number): boolean {
   const c = libc();
   return isInMemory(typeof c === "string" ? undefined : c, file, position, end);
@@ -33,12 +33,12 @@ export function readNow(fd: number, into: Uint8Array, position: number): number 
   }
 }
 
-/** Whether a signal has ended a read before its first byte, as file systems do that wait for others (NFS, FUSE). */
+/** Whether a signal interrupted a read before its first byte (EINTR), which happens on NFS and FUSE. */
 function isInterrupted(error: unknown): boolean {
   return (error as { code?: string }).code === "EINTR";
 }
 
-/** Reads in a thread of the runtime's. */
+/** Reads in a thread of the runtime. */
 export function readAway(fd: number, into: Uint8Array, position: number): Promise<number> {
   return new Promise((resolve, reject) => {
     fs.read(fd, into, 0, into.length, position, (error, bytes) => {

@@ -24,7 +24,7 @@ export function checkCount(count: unknown): asserts count is number | undefined 
 }
 
 /**
- * A range of a file, to hand around as what a response will send. Creating it opens nothing.
+ * A range of a file that a response will send. Creating it opens nothing.
  *
  * @example The second kilobyte
  * ```ts
@@ -42,7 +42,7 @@ export class SendfileRegion {
   /** Bytes in the range; undefined: to the end of the file. */
   readonly count: number | undefined;
 
-  /** Throws `TypeError` or `RangeError` where `offset` or `count` is no number of bytes. */
+  /** Throws `TypeError` or `RangeError` if `offset` or `count` is not a number of bytes. */
   constructor(path: string | WebURL, offset = 0, count?: number) {
     if (typeof path !== "string" && !(path instanceof URL)) {
       throw new TypeError("path must be a string or a URL");
@@ -54,7 +54,7 @@ export class SendfileRegion {
     this.count = count;
   }
 
-  /** Bytes that the range has at this moment: `count`, or less where the file ends first. Reads the file's size. */
+  /** The length of the range in bytes now: `count`, or less if the file ends first. Reads the file's size. */
   get length(): number {
     const stat = fs.statSync(this.path);
     if (stat.isDirectory()) {

@@ -10,7 +10,7 @@ import { SendfileRegion } from "./region.ts";
 import type { DenoFsFileLike, WebBlob, WebURL } from "../types.ts";
 import { BUN_FILE_UNKNOWN, FS_FILE_NOT_FOUND, NOT_REGULAR } from "../reasons.ts";
 
-/** The part in use of node:fs/promises' FileHandle. */
+/** The members of node:fs/promises' FileHandle that we use. */
 export interface FileHandleLike {
   /** Its descriptor. */
   readonly fd: number;
@@ -19,7 +19,7 @@ export interface FileHandleLike {
 }
 
 /**
- * What {@link sendfile} sends: a path, a `file:` URL, a descriptor number of node:fs, a FileHandle, a
+ * A file that {@link sendfile} sends: a path, a `file:` URL, a descriptor number of node:fs, a FileHandle, a
  * `Deno.FsFile`, a `Bun.file` (or any other Blob, which is copied), a {@link SendfileRegion}.
  */
 export type SendfileFile =
@@ -35,29 +35,29 @@ export type SendfileFile =
 export interface Source {
   /** The descriptor that sendfile(2) reads from, or why there is none. */
   readonly descriptor: number | string;
-  /** Its inode, where that is known. */
+  /** The inode number, if known. */
   readonly inode: bigint | undefined;
-  /** Where the range that the argument itself stands for starts. */
+  /** Where the argument's own range starts in the file (a region, a slice). */
   readonly start: number;
   /** Bytes in that range; undefined: to the end of the file. */
   readonly limit: number | undefined;
-  /** Size of the whole in bytes at this moment, as the descriptor that is sent has it. */
+  /** Size of the whole file in bytes now, read from the descriptor that is sent. */
   size(): number;
-  /** Whether the file ends before a position that it once reached. */
+  /** Whether the file has been truncated below `position`. */
   isShorterThan(position: number): boolean;
   /** Reads at an absolute position; 0 at the end. */
   read(into: Uint8Array, position: number): number | Promise<number>;
-  /** Makes the descriptor ours, so that its owner may close it; at the latest before the first await. */
+  /** Duplicates a borrowed descriptor, so that its owner may close the original. Call it before the first await. */
   dupDescriptor(): void;
-  /** Moves the position of a source that has one. */
+  /** Moves the file position, if the source has one. */
   seek(position: number): void;
-  /** Closes what is ours. */
+  /** Closes the descriptors that we own. */
   close(): void;
 }
 
 /**
- * A regular file that this package has open and has looked at; whoever made it keeps the descriptor open until the
- * transfer has ended, so that no duplicate is needed. To look again costs 3 to 5 % of a small response (measured).
+ * A regular file that this package has opened and checked. Its creator keeps the descriptor open until the transfer
+ * has ended, so that no duplicate is needed. A second fstat would cost 3 to 5 % of a small response (measured).
  */
 export class SeenFile {
   readonly fd: number;
@@ -69,7 +69,7 @@ export class SeenFile {
   }
 }
 
-/** Throws `TypeError`/`RangeError` for what cannot be a file; makes no system call. */
+/** Throws `TypeError` or `RangeError` for an argument that is not a file; makes no system call. */
 export function checkFile(file: SendfileFile | SeenFile): void {
   if (file instanceof SeenFile) return;
   if (typeof file === "number") {
@@ -91,8 +91,8 @@ export function checkFile(file: SendfileFile | SeenFile): void {
 }
 
 /**
- * Opens a file argument that {@link checkFile} has let pass. Throws the error of node:fs where it cannot be
- * opened, `SendfileNotAvailableError` where it is not a regular file; of a directory the message says that it is one.
+ * Opens a file argument that {@link checkFile} has accepted. Throws the error of node:fs if it cannot be opened, and
+ * `SendfileNotAvailableError` if it is not a regular file; the message says so if it is a directory.
  */
 export function openSource(file: SendfileFile | SeenFile, libc: Libc | undefined): Source {
   if (file instanceof SeenFile) return new DescriptorSource(file.fd, "holder", libc, 0, undefined, file.id);
@@ -114,7 +114,7 @@ function isFileHandle(file: object): file is FileHandleLike {
 
 function openPath(path: string | URL, libc: Libc | undefined, offset = 0, count?: number): Source {
   const name = typeof path === "string" ? path : fileURLToPath(path);
-  // O_NONBLOCK: the open of a FIFO would wait for a writer. It means nothing to a regular file.
+  // O_NONBLOCK: open() on a FIFO would block until a writer arrives. It has no effect on a regular file.
   const fd = fs.openSync(name, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
   try {
     return new DescriptorSource(fd, "fs", libc, offset, count, undefined, name);
@@ -129,13 +129,16 @@ class DescriptorSource implements Source {
   readonly start: number;
   readonly limit: number | undefined;
   readonly #libc: Libc | undefined;
-  /** Who closes the descriptor: the caller, who may do so at any moment, or a holder not before the transfer has ended. */
+  /**
+   * Who closes the descriptor. "caller": may close it at any moment. "holder": keeps it open until the transfer has
+   * ended. "fs" and "libc": we do.
+   */
   #owner: "caller" | "holder" | "fs" | "libc";
-  /** Its size when it was opened. Infinity: who opened it sends nothing behind its end. */
+  /** Its size when it was opened. Infinity: the opener guarantees that the transfer does not go past the end. */
   readonly #size: number;
-  /** What the descriptor was seen to be; undefined where nobody has asked libc. */
+  /** The file id of the descriptor; undefined if libc was not asked. */
   #id: FileId | undefined;
-  /** What errors call it. */
+  /** The name used in error messages. */
   readonly #name: string;
 
   constructor(
@@ -168,7 +171,7 @@ class DescriptorSource implements Source {
       if (!stat.isFile()) throw notRegular(stat.isDirectory() ? this.#name : undefined);
       return stat.size;
     }
-    // 0.3 µs, where Deno's fstatSync takes 9 (measured).
+    // Takes 0.3 µs; Deno's fstatSync takes 9 µs (measured).
     const stat = this.#libc.stat(this.descriptor);
     if (typeof stat === "number") throw this.#libc.error(stat, "fstat");
     if (!stat.regular) throw notRegular(stat.directory ? this.#name : undefined);
@@ -191,7 +194,8 @@ class DescriptorSource implements Source {
     if (isInMemory(libc, file, position, position + into.length)) {
       return check(libc!.pread(file.fd, into, position));
     }
-    // Deno's node:fs reads only from descriptors that it opened itself: EBADF for a duplicate (measured).
+    // Deno's node:fs reads only from descriptors that it opened itself: it fails with EBADF for a duplicate
+    // (measured).
     return libc!.library.callsAway
       ? libc!.preadAway(file.fd, into, position).then(check)
       : readAway(file.fd, into, position);
@@ -221,7 +225,7 @@ class DescriptorSource implements Source {
   }
 }
 
-/** `Deno.FsFile` tells no descriptor, but one of the same file can be found among the process's own. */
+/** `Deno.FsFile` does not expose its descriptor; we find one of the same file among the descriptors of the process. */
 class FsFileSource implements Source {
   readonly start = 0;
   readonly limit = undefined;
@@ -239,7 +243,8 @@ class FsFileSource implements Source {
       ? known
       : findFile(libc, id);
     if (fd === undefined) return;
-    // The number may be another Worker's, which closes it at any moment: only the duplicate is looked at and used.
+    // The number may belong to another Worker, which may close it at any moment: only the duplicate is checked and
+    // used.
     const dup = libc.dup(fd);
     if (dup < 0) return;
     if (!isFile(libc, dup, id) || !libc.isReadable(dup)) {
@@ -263,7 +268,7 @@ class FsFileSource implements Source {
   }
 
   isShorterThan(position: number): boolean {
-    return this.#found?.isShorterThan(position) ?? false; // without a descriptor it is copied
+    return this.#found?.isShorterThan(position) ?? false; // without a descriptor the file is copied
   }
 
   read(into: Uint8Array, position: number): number | Promise<number> {
@@ -271,8 +276,8 @@ class FsFileSource implements Source {
   }
 
   /**
-   * Others (a transfer of the same file, or its owner) may move the position between the two calls. Then it is not where
-   * these bytes end.
+   * Another transfer of the same file, or its owner, may move the position between seek and read. We detect that,
+   * because afterwards the position is not where these bytes end.
    */
   async #readFrom(into: Uint8Array, position: number): Promise<number> {
     const file = this.#file;
@@ -290,7 +295,7 @@ class FsFileSource implements Source {
     try {
       this.#file.seekSync(position, SEEK_SET);
     } catch {
-      // It was closed during the transfer: there is no position any more.
+      // The file was closed during the transfer, so it has no position to move.
     }
   }
 
@@ -303,10 +308,10 @@ class FsFileSource implements Source {
 const SEEK_SET = 0;
 const SEEK_CUR = 1;
 
-/** What was found before, tried first. */
+/** Descriptors found earlier, tried first. */
 const descriptors = new WeakMap<DenoFsFileLike, number>();
 
-/** A Blob in memory, or a file of Bun's of which the range is not known. */
+/** A Blob in memory, or a Bun.file whose range is not known. */
 class BlobSource implements Source {
   readonly start = 0;
   readonly limit = undefined;
@@ -353,14 +358,15 @@ function openBlob(blob: Blob, libc: Libc | undefined): Source {
   if (start === undefined) {
     return new BlobSource(blob, BUN_FILE_UNKNOWN);
   }
-  // The size of an open-ended slice is not known before it is read: Bun gives it as one near 2^52.
+  // Bun does not know the size of an open-ended slice before reading it, and reports one near 2^52.
   const limit = blob.size < 2 ** 51 ? blob.size : undefined;
   return openPath(name!, libc, start, limit);
 }
 
 /**
- * Where a slice of `Bun.file` starts. Only its printed form tells, so a slice whose start is known is asked first
- * whether the form still does: taken for the whole file, a slice would send the wrong bytes.
+ * Where a slice of `Bun.file` starts. Only its printed form tells. Before relying on that form, we check it on a
+ * slice whose start is known: if the form had changed, a slice would be taken for the whole file and send the wrong
+ * bytes.
  */
 function sliceStart(bun: BunGlobal, shown: string, name: string): number | undefined {
   const offset = (text: string) => Number(/^ {2}offset: (\d+)/m.exec(text)?.[1] ?? 0);
