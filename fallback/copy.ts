@@ -5,8 +5,8 @@ import type { Transfer } from "../transfer/transfer.ts";
 const BUFFER = 256 * 1024;
 
 /**
- * Sends the rest of a transfer by read and write: header, file and trailer, with no more than one buffer on the
- * way. Each write resolves when the runtime has room again, so a slow peer slows the reading down.
+ * Sends the rest of a transfer by read and write: header, file and trailer, with at most one buffer in flight. Each
+ * write resolves when the runtime can take more, so a slow peer slows the reading down.
  */
 export async function copy(transfer: Transfer): Promise<void> {
   const { header, remaining, trailer, target } = transfer;
@@ -32,7 +32,7 @@ export async function copy(transfer: Transfer): Promise<void> {
     if (filled === 0) return;
     await writeAll(transfer, buffer.subarray(0, filled), head, ofFile);
     spend(filled);
-    if (isTurnDue()) await turn(); // neither may have had to wait
+    if (isTurnDue()) await turn(); // read and write may both have completed without waiting
   }
 }
 
@@ -50,12 +50,12 @@ async function read(transfer: Transfer, into: Uint8Array): Promise<number> {
   }
 }
 
-/** Writes all of `bytes`, of which `ofFile` from `head` on are the file's, and takes note of them as they go. */
+/** Writes all of `bytes` and records the progress. `ofFile` bytes from index `head` on belong to the file. */
 async function writeAll(transfer: Transfer, bytes: Uint8Array, head: number, ofFile: number): Promise<void> {
   let written = 0;
   let noted = 0;
   while (written < bytes.length) {
-    transfer.begun = true; // some may have left also where the write then fails
+    transfer.begun = true; // a write that fails may have sent some bytes
     try {
       written += await transfer.guard(transfer.target.write(bytes.subarray(written), transfer.stop));
     } catch (error) {
