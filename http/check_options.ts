@@ -1,4 +1,4 @@
-/** What an option may be: the test of a value, and its words for an error. */
+/** The type of an option: a test for a value, and a description for error messages. */
 export interface OptionType {
   readonly is: (value: unknown) => boolean;
   readonly words: string;
@@ -8,7 +8,7 @@ export interface OptionType {
 export type OptionTypes = Readonly<Record<string, OptionType>>;
 
 function ofType(type: "boolean" | "number" | "string" | "function", words: string): OptionType {
-  // deno-lint-ignore valid-typeof -- the rule does not see that these are names of types
+  // deno-lint-ignore valid-typeof -- the rule does not see that `type` is a type name
   return { is: (value) => typeof value === type, words };
 }
 
@@ -43,8 +43,8 @@ export function oneOf(...words: string[]): OptionType {
 }
 
 /**
- * Throws `TypeError` for an option that does not exist or is of another type, and names it. An option that is
- * `undefined` is not given.
+ * Throws a `TypeError` that names an option that is unknown or has the wrong type. An option that is `undefined`
+ * counts as not given.
  */
 export function checkOptions(options: object, types: OptionTypes): void {
   if (!OBJECT.is(options)) throw new TypeError(`options must be an object, not ${shown(options)}`);

@@ -5,17 +5,17 @@ import { readAt } from "../files/read_file.ts";
 import type { OpenFile } from "./root/open_file.ts";
 import { RecentMap } from "../recent_map.ts";
 
-/** What a file holds, as its name says. */
+/** The content type and coding of a file, according to its name. */
 export interface Content {
   readonly type: string;
-  /** The content coding that files of the name are in. */
+  /** The content coding of files with such a name. */
   readonly coding?: string;
 }
 
 const BINARY = "application/octet-stream";
 const TEXT: Content = { type: "text/plain; charset=utf-8" };
 
-/** SVG compressed with gzip, which browsers show only where the coding is named (SVG 1.1, 1.2). */
+/** SVG compressed with gzip; browsers show it only with Content-Encoding (SVG 1.1, 1.2). */
 const SVGZ: Content = { type: "image/svg+xml", coding: "gzip" };
 
 const known = new RecentMap<string, string>(1000);
@@ -31,8 +31,8 @@ export function contentType(path: string): string {
 }
 
 /**
- * As {@link contentType}, of an open file. A name without an extension (LICENSE, Makefile) tells nothing, so the file's
- * first bytes do: text is shown and not downloaded.
+ * As {@link contentType}, for an open file. If the name has no extension (LICENSE, Makefile), the file's first bytes
+ * decide, so that browsers show text instead of downloading it.
  */
 export function contentOf(file: Pick<OpenFile, "path" | "fd" | "ino" | "size">): Content | Promise<Content> {
   const { path } = file;
@@ -40,7 +40,7 @@ export function contentOf(file: Pick<OpenFile, "path" | "fd" | "ino" | "size">):
   if (extname(path) !== "") return { type: contentType(path) };
   const sample = new Uint8Array(Math.min(SAMPLE, file.size));
   const told = (bytes: number) => isText(sample.subarray(0, bytes)) ? TEXT : { type: contentType(path) };
-  const unreadable = () => ({ type: contentType(path) }); // the response itself will say so
+  const unreadable = () => ({ type: contentType(path) }); // the response will report the error
   try {
     const bytes = readAt(file, sample, 0);
     return typeof bytes === "number" ? told(bytes) : bytes.then(told, unreadable);
@@ -49,7 +49,7 @@ export function contentOf(file: Pick<OpenFile, "path" | "fd" | "ino" | "size">):
   }
 }
 
-/** Bytes of a file that are looked at; a browser that sniffs takes as many (MIME Sniffing standard, 5.2). */
+/** Bytes of a file that are examined; browsers sniff the same number (MIME Sniffing standard, 5.2). */
 const SAMPLE = 1445;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
@@ -68,11 +68,11 @@ function isText(bytes: Uint8Array): boolean {
   }
 }
 
-/** A decoder that has been stopped in a character keeps it for the next call. */
+/** Resets the decoder, which keeps an incomplete character for its next call. */
 function reset(): void {
   try {
     utf8.decode();
   } catch {
-    // an unfinished character, which is gone now
+    // an incomplete character, now discarded
   }
 }

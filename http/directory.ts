@@ -15,7 +15,7 @@ import { warnOfMissingRoot } from "./root/missing_root.ts";
 import type { ResolvedDirectoryOptions } from "./options.ts";
 import { type Directory, type InsideFile, isPlain, openInside, type Target } from "./root/request_target.ts";
 
-/** The answer to a request for something below `root`. */
+/** The response plan for a request below `root`. */
 export function planDirectory(
   requestHead: RequestHead,
   resolved: ResolvedDirectoryOptions,
@@ -52,8 +52,8 @@ export function planDirectory(
 }
 
 /**
- * The answer to a path that is spelled in another way than what it leads to: a directory without the slash at its end,
- * a file with one, doubled slashes. Another handler may have the path of a file with a slash as it is.
+ * The redirect for a path that is not in its canonical form: a directory without a final slash, a file with one,
+ * doubled slashes. A file's path with a final slash counts as missing, so that another handler may take it.
  */
 function redirectFrom(
   requestHead: RequestHead,
@@ -82,7 +82,10 @@ function isHidden(names: readonly string[]): boolean {
   return names.every((name) => isPlain(name, true)) && !names.every((name) => isPlain(name, false));
 }
 
-/** What the names lead to, or else with an ending of `extensions`. A file's path does not end in a slash. */
+/**
+ * Opens what the names lead to, or else tries the endings of `extensions`, unless the path ends in a slash: a file's
+ * path does not.
+ */
 function openNamed(
   root: string,
   names: readonly string[],
@@ -129,7 +132,10 @@ function withEnding(names: readonly string[], ending: string): string[] {
   return [...names.slice(0, -1), names.at(-1) + ending];
 }
 
-/** Whether a missing path is one of an application's own: no dot in its last name, and HTML is taken for it. */
+/**
+ * Whether a missing path is a route of a single-page application: its last name has no dot, and the client accepts
+ * HTML.
+ */
 function isPage({ field }: RequestHead, names: readonly string[]): boolean {
   if (names.at(-1)?.includes(".")) return false;
   const accept = field("accept");

@@ -28,17 +28,20 @@ import { parseRange, type Range } from "./rfc9110/range.ts";
 import { applyInfo, type StdFileInfo } from "./file_info.ts";
 import { type Content, contentOf } from "./content_type.ts";
 
-/** The part in use of a request. */
+/** The parts of a request that we use. */
 export interface RequestHead {
   readonly method: string;
   readonly field: Field;
-  /** Called with the file that will be sent: what the handler has set for its response already. */
+  /** Called with the file that will be sent. Returns what the handler has already set on its response. */
   readonly preset?: (file: OpenFile) => Preset;
 }
 
-/** What a handler has set before a file is answered: it stays, but for what only the server can know. */
+/** The status and fields that a handler set before. They stay, except those that only the server can know. */
 export interface Preset {
-  /** Undefined: 200, by what is asked for. With another one the whole file is sent, whatever is asked for. */
+  /**
+   * Undefined: the status is chosen by the request. If set, the whole file is sent with this status, even if the
+   * request has a Range.
+   */
   readonly status: number | undefined;
   readonly fields: FieldList;
 }
@@ -47,22 +50,22 @@ export interface Preset {
 export interface ResponsePlan {
   readonly status: number;
   readonly headers: Fields;
-  /** A file, bytes, a text, or none at all. */
+  /** A file, bytes, a text, or no body. */
   readonly body: FileBody | Uint8Array<ArrayBuffer> | string | undefined;
-  /** The coding in which the body, a file as it is, has to be sent: whoever sends it makes that, and its length. */
+  /** The coding that the sender must apply to the body, which is the plain file; the sender also sets the length. */
   readonly coding?: Encoding;
-  /** There is nothing of that name, or not with that method: another handler may have it. */
+  /** Nothing has that name, or not with that method: another handler may answer. */
   readonly missing?: boolean;
-  /** Why the file cannot be sent. */
+  /** The reason why the file cannot be sent. */
   readonly failure?: HttpFailure;
-  /** What a log is to say besides. */
+  /** An additional text for the log. */
   readonly problem?: string;
 }
 
-/** The methods that files have. */
+/** The methods that files support. */
 const ALLOW = "GET, HEAD, OPTIONS";
 
-/** The names of all statuses that come of a request for a file. */
+/** The reason phrases of all statuses that a request for a file can get. */
 export const REASONS: Record<number, string> = {
   200: "OK",
   204: "No Content",
@@ -84,7 +87,7 @@ export const REASONS: Record<number, string> = {
   505: "HTTP Version Not Supported",
 };
 
-/** The answer to a method that files do not have; undefined for GET and HEAD. RFC 9110, 9.3.7 and 15.5.6. */
+/** The response plan for a method that files do not support; undefined for GET and HEAD. RFC 9110, 9.3.7 and 15.5.6. */
 export function planMethod({ method }: RequestHead, resolved: ResolvedOptions): ResponsePlan | undefined {
   if (method === "GET" || method === "HEAD") return undefined;
   if (method === "OPTIONS") {
@@ -95,7 +98,7 @@ export function planMethod({ method }: RequestHead, resolved: ResolvedOptions): 
   return { ...planText({ method }, resolved, 405, { Allow: ALLOW }), missing: true };
 }
 
-/** The answer in place of what is not to be had. */
+/** The response plan for an HTTP failure. */
 export function planFailure(
   requestHead: Pick<RequestHead, "method">,
   resolved: ResolvedOptions,
@@ -105,7 +108,7 @@ export function planFailure(
   return { ...planText(requestHead, resolved, status), failure, problem, missing: status < 500 };
 }
 
-/** The answer that sends the client to `location`, relative to what it has asked for. */
+/** The response plan that redirects to `location`, which is relative to the request's path. */
 export function planRedirect(
   requestHead: Pick<RequestHead, "method">,
   resolved: ResolvedOptions,
@@ -114,7 +117,7 @@ export function planRedirect(
   return planText(requestHead, resolved, 301, { Location: location }, `Redirecting to ${location}\n`);
 }
 
-/** A status with its name, or another text, as the body. */
+/** The response plan for a status. The body is `text`, by default the reason phrase. */
 export function planText(
   { method }: Pick<RequestHead, "method">,
   resolved: ResolvedOptions,
@@ -131,7 +134,7 @@ export function planText(
   return { status, headers: fields, body: method === "HEAD" ? undefined : text };
 }
 
-/** The answer to a request for the file at `path`, which is trusted. `told`: what the caller knows of it. */
+/** The response plan for the file at `path`, which is trusted. `told`: the caller's own stat of the file. */
 export function planPath(
   requestHead: RequestHead,
   resolved: ResolvedOptions,
@@ -149,8 +152,8 @@ export function planPath(
 }
 
 /**
- * The answer to GET or HEAD with `file`, which it closes where it does not send it. `sibling` opens the file with an
- * ending added to its name.
+ * The response plan for a GET or HEAD of `file`. Closes the file if it is not sent. `sibling` opens the file whose
+ * name has an ending added.
  */
 export function planFile(
   requestHead: RequestHead,
@@ -194,7 +197,7 @@ function planContent(
   }
 }
 
-/** The sibling in the encoding that the client likes best. */
+/** The sibling in the encoding that the client prefers. */
 function choose(
   { field }: RequestHead,
   { encodings }: ResolvedOptions,
@@ -208,15 +211,15 @@ function choose(
   return undefined;
 }
 
-/** What is sent for a request. */
+/** The representation that is sent for a request. */
 interface Chosen {
-  /** The file that was asked for. */
+  /** The requested file. */
   readonly named: OpenFile;
-  /** That, or its sibling in `encoding`. */
+  /** The requested file, or its sibling in `encoding`. */
   readonly file: OpenFile;
   readonly content: Content;
   readonly encoding: Encoding | undefined;
-  /** The same, where the sibling is not there and has to be made. */
+  /** The encoding, if there is no sibling and the sender has to compress the file. */
   readonly coding: Encoding | undefined;
 }
 
@@ -252,11 +255,11 @@ function describe(
   if (outcome === 412) return planText(requestHead, resolved, 412);
   if (made !== undefined) {
     const plan = whole(headers, file, 200);
-    delete headers["Content-Length"]; // nobody knows it yet
+    delete headers["Content-Length"]; // not known before the body is compressed
     return finish(requestHead, { ...plan, coding: made });
   }
   let ranges = resolved.ranges ? rangesOf(requestHead, validators, file.size) : undefined;
-  // In front of parts, Content-Encoding would speak of all of them, heads included.
+  // On a multipart response Content-Encoding would describe the whole body, including the headers of its parts.
   if (ranges && ranges.length > 1 && valueOf(headers, "Content-Encoding") !== undefined) ranges = undefined;
   if (ranges?.length === 0) {
     return planText(requestHead, resolved, 416, { "Content-Range": `bytes */${file.size}` });
@@ -268,7 +271,7 @@ function finish({ method }: RequestHead, plan: ResponsePlan): ResponsePlan {
   return method === "HEAD" ? { ...plan, body: undefined } : plan;
 }
 
-/** 2 January 1980: Nix, zip and reproducible images set all times at or before it, so that they say nothing. */
+/** 2 January 1980: Nix, zip and reproducible images set all times to before that, so such times are meaningless. */
 const MEANINGLESS = 315_619_200;
 
 function isMeaningless({ seconds }: OpenFile): boolean {
@@ -281,9 +284,9 @@ function modifiedOf(file: OpenFile): number | undefined {
 }
 
 /**
- * A strong tag: another size or another moment of the last change makes another one, and the same file on two machines
- * has the same. The file's number would not do for that (RFC 9110, 8.8.3), and is all there is, with the time of its
- * last change of status, where the time of modification says nothing: then a file that is replaced has another tag.
+ * A strong tag from the size and the modification time, so that the same file has the same tag on two machines. If
+ * the modification time is meaningless, the tag uses the inode number and the change time (ctime) instead, so that a
+ * replaced file gets another tag; such a tag differs between machines (RFC 9110, 8.8.3).
  */
 function tagOf(file: OpenFile, encoding: Encoding | undefined): string {
   const { size, seconds, nanoseconds, changed, ino } = file;
@@ -294,7 +297,7 @@ function tagOf(file: OpenFile, encoding: Encoding | undefined): string {
   return encoding ? `"${tag}-${encoding.name}"` : `"${tag}"`;
 }
 
-/** All fields of a caller's for a file; what has been set `before` gives way to the options. */
+/** All fields of the caller for a file. Fields set `before` are overridden by the options. */
 function callersFields(
   { fields, headers }: ResolvedOptions,
   path: string,
@@ -312,12 +315,12 @@ function callersFields(
   return overlay(list, pairsOf(headers(path, stat)).map(([name, value]) => checkField(name, value)));
 }
 
-/** `Headers` would join several of one name. */
+/** The fields as pairs. `Headers` would join several fields of one name. */
 function pairsOf(fields: HeaderFields): readonly (readonly [string, string])[] {
   return Symbol.iterator in fields ? [...fields] : Object.entries(fields);
 }
 
-/** The ranges to send; undefined: the whole. Only GET has them (RFC 9110, 14.2). */
+/** The ranges to send; undefined: the whole file. Only GET has ranges (RFC 9110, 14.2). */
 function rangesOf({ method, field }: RequestHead, validators: Validators, size: number): Range[] | undefined {
   if (method !== "GET") return undefined;
   const range = field("range");

@@ -1,10 +1,13 @@
-/** Header fields of a response: one value of each name, or several where a name may come several times. */
+/** Header fields of a response: for each name one value, or a list if the field may occur several times. */
 export type Fields = Record<string, string | string[]>;
 
-/** Header fields as a caller gives them, in order; a name may come several times, in any case. */
+/** Header fields as a caller gives them, in order. A name may occur several times, in any case. */
 export type FieldList = readonly (readonly [name: string, value: string])[];
 
-/** Fields that frame a message or belong to the connection. The server sets them by what it really sends. */
+/**
+ * Fields that frame a message or belong to the connection. Only the server may set them, because they depend on what
+ * it sends.
+ */
 const SERVERS = new Set([
   "connection",
   "content-length",
@@ -21,14 +24,14 @@ const SERVERS = new Set([
 /** Fields that describe a file and so are wrong on an error text or a redirect, beside those named Content-*. */
 const DESCRIBING = new Set(["accept-ranges", "etag", "last-modified", "location"]);
 
-/** Named Content-* and yet not about the content, or wanted on a 304 (RFC 9110, 15.4.5). */
+/** Fields named Content-* that do not describe the content, or that a 304 must have (RFC 9110, 15.4.5). */
 const NOT_CONTENT = new Set([
   "content-location",
   "content-security-policy",
   "content-security-policy-report-only",
 ]);
 
-/** Throws `TypeError` for what is no header field, or is not for the caller to set. */
+/** Throws `TypeError` if this is not a valid header field, or not one that the caller may set. */
 export function checkField(name: string, value: string): [string, string] {
   if (SERVERS.has(name.toLowerCase())) {
     throw new TypeError(`${name} is set by the server, by what it sends`);
@@ -37,7 +40,7 @@ export function checkField(name: string, value: string): [string, string] {
   return [name, value];
 }
 
-/** A field from its line, `Name: value`. Throws `TypeError`. */
+/** Parses a line `Name: value`. Throws `TypeError`. */
 export function parseField(line: unknown): [string, string] {
   const colon = typeof line === "string" ? line.indexOf(":") : 0;
   if (typeof line !== "string" || colon < 1) {
@@ -62,13 +65,13 @@ export function describesFile(name: string): boolean {
   return describesContent(name) || DESCRIBING.has(name.toLowerCase());
 }
 
-/** Cache-Control, and its kin for some caches only (RFC 9213). */
+/** Cache-Control, and its variants for particular caches (RFC 9213). */
 const CACHING = /^(?:(?:.+-)?cache-control|surrogate-control)$/i;
 
-/** Directives that let a response be kept that would not be kept without them. */
+/** Directives that allow caches to store a response that they otherwise would not store. */
 const KEEPING = /(?:^|[\s,])(?:public|immutable|(?:max-age|s-maxage)\s*=\s*"?0*[1-9])/i;
 
-/** Whether a field lets caches keep the response that it is sent with. */
+/** Whether a field allows caches to store the response. */
 export function letsCachesKeep(name: string, value: string): boolean {
   return CACHING.test(name) ? KEEPING.test(value) : name.toLowerCase() === "expires";
 }
@@ -79,7 +82,7 @@ export function valueOf(fields: Fields, name: string): string | undefined {
   return Array.isArray(value) ? value.join(", ") : value;
 }
 
-/** How `fields` spell `name`; undefined where they do not have it. */
+/** The spelling of `name` in `fields`; undefined if the field is missing. */
 function keyOf(fields: Fields, name: string): string | undefined {
   if (Object.hasOwn(fields, name)) return name;
   const lower = name.toLowerCase();
@@ -87,9 +90,9 @@ function keyOf(fields: Fields, name: string): string | undefined {
 }
 
 /**
- * Puts a caller's fields into `fields`: each takes the place of those of its name there, in any case and in the
- * spelling that is there; several of one name in `list` stay several. `Vary` is merged: without ours a cache would
- * give one client's form of a response to another.
+ * Puts a caller's fields into `fields`. Each replaces the fields of the same name (in any case, and keeps the
+ * existing spelling); several fields of one name in `list` stay several. `Vary` is merged: without our value a cache
+ * could give one client's variant of a response to another.
  */
 export function putFields(fields: Fields, list: FieldList): void {
   if (list.length === 0) return;
@@ -108,8 +111,9 @@ export function putFields(fields: Fields, list: FieldList): void {
 }
 
 /**
- * Puts those of a caller's fields in that hold for any response: a text of ours is not the file that the caller's ETag
- * or Content-Encoding is about, and what is missing now may be there in a minute.
+ * Puts only those of a caller's fields in that are valid for any response. Our error text is not the file that the
+ * caller's ETag or Content-Encoding describes, and caches must not keep an error, because a missing file may exist a
+ * minute later.
  */
 export function putTextFields(fields: Fields, list: FieldList, status: number): void {
   const holds = ([name, value]: FieldList[number]) =>
@@ -117,7 +121,7 @@ export function putTextFields(fields: Fields, list: FieldList, status: number): 
   putFields(fields, list.filter(holds));
 }
 
-/** What both `Vary` fields say. */
+/** Merges two `Vary` values. */
 function mergeVary(one: string, other: string): string {
   const names: string[] = [];
   for (const name of `${one},${other}`.split(",").map((name) => name.trim())) {
@@ -132,14 +136,14 @@ export function overlay(first: FieldList, second: FieldList): FieldList {
   if (first.length === 0) return second;
   if (second.length === 0) return first;
   const names = new Set(second.map(([name]) => name.toLowerCase()));
-  // A caller's Vary adds to another's as it does to ours.
+  // A caller's Vary is also merged with an earlier handler's.
   return [
     ...first.filter(([name]) => name.toLowerCase() === "vary" || !names.has(name.toLowerCase())),
     ...second,
   ];
 }
 
-/** Takes the fields out that `unwanted` names. */
+/** Removes the fields for which `unwanted` returns true. */
 export function dropFields(fields: Fields, unwanted: (name: string) => boolean): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => !unwanted(name)));
 }

@@ -1,6 +1,6 @@
-/** What the pages of our own have in common: listings and errors. */
+/** Shared parts of our own pages: listings and errors. */
 
-/** Nothing is loaded, and nothing runs: a page shows names that strangers may have chosen. */
+/** A policy that allows no loading and no scripts: a page shows file names that strangers may have chosen. */
 export const POLICY = "default-src 'none'; style-src 'unsafe-inline'";
 
 const STYLE = `:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
@@ -9,7 +9,7 @@ h1 { font-size: 1.25rem; overflow-wrap: anywhere }
 a { text-decoration: none }
 a:hover { text-decoration: underline }`;
 
-/** Text as content or attribute of an element. */
+/** Escapes a text for the content or an attribute of an element. */
 export function escapeHtml(text: string): string {
   const entities: Record<string, string> = {
     "&": "&amp;",
@@ -21,7 +21,7 @@ export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character]);
 }
 
-/** A document up to its content. `title` is text, `style` what it has besides of CSS. */
+/** The start of a document, up to its content. `title` is plain text, `style` additional CSS. */
 export function pageStart(title: string, style = ""): string {
   return `<!doctype html>
 <html lang="en">

@@ -1,20 +1,20 @@
-/** Work on many things of which each takes little, such that others run in between. */
+/** Work on many small items that yields to the event loop between steps. */
 import { Buffer } from "node:buffer";
 import { isTurnDue, rest, spend } from "../transfer/budget.ts";
 
-/** Resolves when the next step may be taken; to be awaited before each. */
+/** Resolves when the next step may run. Await it before each step. */
 export function nextStep(): Promise<void> | undefined {
   spend(0);
   return isTurnDue() ? rest() : undefined;
 }
 
-/** Items that are sorted in one step. */
+/** Items sorted in one step. */
 const RUN = 32;
 
-/** Comparisons in a step. A collator's takes 0.1 to 0.5 µs, and an `await` about as much. */
+/** Comparisons in one step. One comparison by a collator takes 0.1 to 0.5 µs, and an `await` about the same. */
 const COMPARISONS = 128;
 
-/** The items in order; equal ones stay as they are to each other. */
+/** Sorts the items. The sort is stable. */
 export async function sortInTurns<T>(items: T[], compare: (a: T, b: T) => number): Promise<T[]> {
   if (items.length <= RUN) {
     await nextStep();
@@ -36,10 +36,10 @@ async function merge<T>(a: T[], b: T[], compare: (a: T, b: T) => number): Promis
   return merged.concat(a.slice(i), b.slice(j));
 }
 
-/** Characters that are put together before they are encoded. */
+/** Characters that are joined before they are encoded. */
 const BLOCK = 16 * 1024;
 
-/** All the texts, one behind the other, in UTF-8. */
+/** Concatenates all texts and encodes them in UTF-8. */
 export async function encodeInTurns(texts: Iterable<string>): Promise<Uint8Array<ArrayBuffer>> {
   const blocks: string[] = [];
   let block = "";

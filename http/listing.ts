@@ -12,7 +12,7 @@ import { LISTING_POLICY, listingPage } from "./listing_page.ts";
 import type { ResolvedDirectoryOptions } from "./options.ts";
 import { type Directory, isPlain, openInside, type Target } from "./root/request_target.ts";
 
-/** What a directory holds, as a page, or as JSON where the client likes that better. */
+/** The listing of a directory, as an HTML page, or as JSON if the client prefers it. */
 export async function planListing(
   requestHead: RequestHead,
   resolved: ResolvedDirectoryOptions,
@@ -48,7 +48,7 @@ function prefersJson({ field }: RequestHead): boolean {
   return json > (quality(accept, "text/html", ["text/*", "*/*"]) ?? 0);
 }
 
-/** The entries that a request for them would find: neither what is hidden nor what leads out of the root. */
+/** The entries that a request could open: no hidden ones, and none that lead out of the root. */
 async function readEntries(
   root: string,
   names: readonly string[],
@@ -64,15 +64,19 @@ async function readEntries(
   return entries;
 }
 
-/** In Deno `node:fs` makes one array of them all, which holds the thread for 30 ms where they are 20,000 (measured). */
+/**
+ * The names in a directory. In Deno `node:fs` creates one array of all, which blocks the thread for 30 ms with 20,000
+ * names (measured).
+ */
 async function* namesIn(directory: string): AsyncGenerator<string> {
   if (!isDeno) return yield* await fs.promises.readdir(directory);
   for await (const { name } of Deno.readDir(directory)) yield name;
 }
 
 /**
- * An entry that cannot be looked at is left out, as a request for it finds nothing: it is gone since, on another user's
- * or a dead FUSE mount (EACCES also for root, ENOTCONN), outside of what Deno's --allow-read names.
+ * The stat of an entry. An entry that we cannot stat is left out, because a request for it would get 404: it was
+ * deleted meanwhile, it is on another user's or a dead FUSE mount (EACCES also for root, ENOTCONN), or it is outside
+ * of Deno's --allow-read.
  */
 function look(
   root: string,
@@ -113,7 +117,10 @@ function entryOf(name: string, stat: fs.Stats): Entry | undefined {
   return stat.isFile() ? { name, type: "file", size: stat.size, modified, mode, time } : undefined;
 }
 
-/** `Date` holds fewer times than a file system, and writes a year beyond 9999 in a form of its own. */
+/**
+ * The date in ISO 8601, if it has that form: `Date` has a smaller range than file systems, and writes years above
+ * 9999 differently.
+ */
 function isoOf(date: Date | null): string | undefined {
   const year = date?.getUTCFullYear() ?? NaN;
   return year >= 0 && year <= 9999 ? date!.toISOString() : undefined;

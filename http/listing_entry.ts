@@ -2,11 +2,11 @@
 export interface Entry {
   readonly name: string;
   readonly type: "directory" | "file";
-  /** Bytes, of a file. */
+  /** Bytes; files only. */
   readonly size?: number;
-  /** The last modification, in milliseconds since 1970; 0 where `Date` has no such time. */
+  /** The last modification in milliseconds since 1970; 0 if it is outside the range of `Date`. */
   readonly time: number;
-  /** The same in ISO 8601; undefined where that has no form for it (RFC 3339, 1: years 0 to 9999). */
+  /** The same in ISO 8601; undefined if the year is not 0 to 9999 (RFC 3339, 1). */
   readonly modified?: string;
   /** The permission bits. */
   readonly mode: number;

@@ -1,25 +1,28 @@
 import { sortInTurns } from "./in_turns.ts";
 import type { Entry } from "./listing_entry.ts";
 
-/** What a listing can be sorted by. */
+/** The columns that a listing can be sorted by. */
 export type SortKey = "name" | "size" | "date";
 
-/** How a listing is shown, as the query of its URL says. */
+/** How a listing is shown, according to the query of its URL. */
 export interface View {
   readonly sort: SortKey;
   readonly descending: boolean;
-  /** From 1 on; one behind the last stands for the last. */
+  /** From 1 on. A number above the last page means the last page. */
   readonly page: number;
 }
 
 const KEYS: readonly string[] = ["name", "size", "date"] satisfies SortKey[];
 
-/** The way a column is sorted where its head is followed first: names from A, and what is largest or newest. */
+/**
+ * Whether the first click on a column's head sorts it in descending order: names start at A, sizes at the largest,
+ * dates at the newest.
+ */
 export function descendsAtFirst(sort: SortKey): boolean {
   return sort !== "name";
 }
 
-/** Reads `?sort=name|size|date&order=asc|desc&page=N`; what is none of that is not looked at. */
+/** Parses `?sort=name|size|date&order=asc|desc&page=N` and ignores everything else. */
 export function viewOf(query: string): View {
   const fields = new URLSearchParams(query);
   const named = fields.get("sort") ?? "";
@@ -33,15 +36,15 @@ export function viewOf(query: string): View {
   };
 }
 
-/** The query that {@link viewOf} reads. */
+/** The query that {@link viewOf} parses. */
 export function queryOf({ sort, descending, page }: View): string {
   return `?sort=${sort}&order=${descending ? "desc" : "asc"}${page > 1 ? `&page=${page}` : ""}`;
 }
 
-/** Names in the order that people expect: file2 before file10. */
+/** Compares names in natural order: file2 before file10. */
 const ORDER = new Intl.Collator("en", { numeric: true });
 
-/** The entries in that order, directories first whichever it is. */
+/** Sorts the entries. Directories always come first. */
 export function sorted(entries: Entry[], { sort, descending }: View): Promise<Entry[]> {
   const sign = descending ? -1 : 1;
   return sortInTurns(entries, (a, b) => {
@@ -55,7 +58,7 @@ function valueOf({ size = 0, time }: Entry, sort: "size" | "date"): number {
   return sort === "size" ? size : time;
 }
 
-/** Of names that the collator takes for the same (1 and 01) always the same one first. */
+/** Compares by name. Names that the collator considers equal (1 and 01) still get a fixed order. */
 function byName(a: Entry, b: Entry): number {
   return ORDER.compare(a.name, b.name) || (a.name < b.name ? -1 : 1);
 }

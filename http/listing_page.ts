@@ -3,10 +3,10 @@ import { escapeHtml, PAGE_END, pageStart, POLICY } from "./html.ts";
 import type { Entry } from "./listing_entry.ts";
 import { descendsAtFirst, queryOf, type SortKey, type View } from "./listing_order.ts";
 
-/** Entries on one page. A browser takes seconds for some ten thousand rows. */
+/** Entries on one page. A browser needs seconds to show tens of thousands of rows. */
 export const PAGE_SIZE = 1000;
 
-/** On a screen of a phone an entry has two lines: its name, and below it size and time. */
+/** On a phone's screen an entry has two lines: the name, and below it size and time. */
 const STYLE = `table { border-collapse: collapse; width: 100% }
 th { text-align: left; font-weight: 600; white-space: nowrap }
 th, td { padding: .2rem .75rem .2rem 0; border-bottom: 1px solid #8883; vertical-align: top }
@@ -29,7 +29,7 @@ footer, .empty { margin: 1rem 0; opacity: .75 }
   th.size, th.time { opacity: 1; font-size: 1rem; margin: 0 }
 }`;
 
-/** Writes times as where the reader is. Without scripts they stay UTC, as the head of the column says. */
+/** Shows times in the reader's time zone. Without scripts they stay in UTC, as the column's head says. */
 const SCRIPT = `for (const time of document.querySelectorAll("time")) {
   const date = new Date(time.dateTime);
   const local = new Date(date - date.getTimezoneOffset() * 60000);
@@ -38,7 +38,7 @@ const SCRIPT = `for (const time of document.querySelectorAll("time")) {
 }
 for (const zone of document.querySelectorAll(".utc")) zone.remove();`;
 
-/** No script runs but that one. */
+/** A policy that allows only that script. */
 export const LISTING_POLICY: string = `${POLICY}; script-src 'sha256-${
   createHash("sha256").update(SCRIPT).digest("base64")
 }'`;
@@ -49,7 +49,10 @@ const COLUMNS: readonly [sort: SortKey, title: string][] = [
   ["date", 'Modified<span class="utc"> (UTC)</span>'],
 ];
 
-/** The page of a directory. `entries`: all of them, in order; `names`: those from the root to it. */
+/**
+ * The page of a directory. `entries`: all entries, sorted; `names`: the names on the path from the root to the
+ * directory.
+ */
 export function* listingPage(
   path: string,
   names: readonly string[],
@@ -93,7 +96,7 @@ function trail(names: readonly string[]): string {
   return `<nav aria-label="Breadcrumb" style="display:inline">${links.join("")}</nav>`;
 }
 
-/** The head of a column: a link that sorts by it, or the other way round where that is done already. */
+/** The head of a column: a link that sorts by it, or reverses the order if the listing is already sorted by it. */
 function columnHead(sort: SortKey, title: string, view: View): string {
   const current = view.sort === sort;
   const descending = current ? !view.descending : descendsAtFirst(sort);
@@ -129,7 +132,7 @@ function number(value: number): string {
 
 function row({ name, type, size, modified, mode }: Entry): string {
   const slash = type === "directory" ? "/" : "";
-  // "./": a name such as "javascript:x" would be an address of its own.
+  // Without "./" a name such as "javascript:x" would be an absolute URL.
   const link = `<a href="./${encodeURIComponent(name)}${slash}">${escapeHtml(name)}${slash}</a>`;
   const bytes = size === undefined
     ? "<td></td>"

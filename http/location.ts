@@ -1,8 +1,8 @@
 import type { Target } from "./root/request_target.ts";
 
 /**
- * The relative reference from a request's own path to the same path with single slashes, and with a slash at its end
- * or without. It cannot lead to another host, and stays right behind a proxy that takes a prefix off the path.
+ * The relative reference from a request's path to the same path with single slashes, and with or without a final
+ * slash. It cannot lead to another host, and stays correct behind a proxy that removes a prefix of the path.
  *
  * Source: RFC 3986, 4.2 and 5.2; RFC 9110, 10.2.2.
  */
@@ -16,12 +16,12 @@ export function locationOf({ path, query }: Pick<Target, "path" | "query">, slas
   const up = "../".repeat(directories.length - common);
   const down = names.slice(common).map((name) => `${name}/`).join("");
   const reference = `${up}${down}${tail}` || "./";
-  // "a:b/" alone would be an address of the scheme "a".
+  // "a:b/" alone would be a URL with the scheme "a".
   const start = reference.split("/", 1)[0].includes(":") ? "./" : "";
   return toAscii(`${start}${reference}${query}`);
 }
 
-/** Whether a segment stands for the directory that it is in; clients resolve `%2e` as well (URL standard, 4.1). */
+/** Whether a segment is `.`, also in the encoded form `%2e`, which clients resolve too (URL standard, 4.1). */
 function isDot(segment: string): boolean {
   return segment === "." || segment.toLowerCase() === "%2e";
 }
@@ -29,7 +29,7 @@ function isDot(segment: string): boolean {
 const utf8 = new TextEncoder();
 const strict = new TextDecoder("utf-8", { fatal: true });
 
-/** A reference in the characters that one may have (RFC 3986, 2): others are percent-encoded, as UTF-8. */
+/** Percent-encodes, in UTF-8, the characters that a reference must not contain (RFC 3986, 2). */
 function toAscii(reference: string): string {
   const text = decodeBytes(reference);
   return text.replace(
@@ -42,7 +42,7 @@ function percent(byte: number): string {
   return `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
 }
 
-/** node:http gives a target's bytes as Latin-1: those that are UTF-8 as what they mean. */
+/** node:http decodes a target as Latin-1. Decodes it as UTF-8 instead, if its bytes are valid UTF-8. */
 function decodeBytes(text: string): string {
   // deno-lint-ignore no-control-regex
   if (!/[\x80-\xff]/.test(text) || /[^\x00-\xff]/.test(text)) return text;

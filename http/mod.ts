@@ -36,23 +36,23 @@ export type {
   WebURL,
 } from "../types.ts";
 
-/** The same object each time: what options come to is remembered by it. */
+/** The same object each time: resolved options are cached by object. */
 const NONE = {};
 
-/** Options of @std/http's file server that have nothing to choose here: they are checked, and not used. */
+/** Options of @std/http's file server that have no effect here: they are checked and ignored. */
 export interface StdOptions {
-  /** The ETag is no hash: it is strong, of size and time of modification. @default none */
+  /** Ignored: the ETag is not a hash but a strong tag from size and modification time. @default none */
   etagAlgorithm?: string | { readonly name: string };
-  /** Every file has an ETag of its own. @default none */
+  /** Ignored: every file has its own ETag. @default none */
   etagDefault?: string | Promise<string | undefined>;
 }
 
 /** Options of {@link serveFile}: those of @std/http, and more. */
 export interface ServeFileOptions extends FileOptions, StdOptions {
   /**
-   * What `Deno.stat` gave for the file: its `mtime` is the time of modification (null: no Last-Modified), and a
-   * directory is 404. It does not count where the file that is opened is another one by then (size, device, inode,
-   * time of the last change). @default what the system says
+   * The result of `Deno.stat` for the file. Its `mtime` is used as the modification time (null: no Last-Modified),
+   * and a directory gets 404. It is ignored if the opened file is a different one (size, device, inode, change time).
+   * @default the system's stat
    */
   fileInfo?: StdFileInfo;
 }
@@ -63,24 +63,22 @@ export interface ServeDirOptions extends ServeDirectoryOptions, StdOptions {
   fsRoot?: string;
   /** Do not log requests. @default false */
   quiet?: boolean;
-  /**
-   * Answers what is not there: a path that leads to nothing, a method that files do not have. @default 404, 405
-   */
+  /** Answers requests for a path that does not exist or with a method that files do not support. @default 404, 405 */
   fallthrough?: (request: WebRequest) => WebResponse | Promise<WebResponse>;
 }
 
 /**
- * Answers a request with a file: ranges, preconditions, HEAD and all, by RFC 9110.
+ * Answers a request with a file, including ranges, preconditions and HEAD, by RFC 9110.
  *
- * `path` is the caller's and trusted: never make it of what a client sent, that is what {@link serveDir} is for. It is
- * 404 where it is not a regular file or may not be read.
+ * `path` is trusted: never build it from anything that a client sent; use {@link serveDir} for that. The response is
+ * 404 if it is not a regular file or may not be read.
  *
  * Small files are sent as bytes, others as the runtime's own file body. Throws `TypeError` or `RangeError` for bad
- * options, and what a `headers` function throws; the system's errors are answered (404, 500, 503).
+ * options, and what a `headers` function throws; errors of the system become responses (404, 500, 503).
  *
  * Source: RFC 9110; `serveFile` of @std/http.
  *
- * @example One file, whatever is asked for
+ * @example The same file for every request
  * ```ts no-eval
  * import { serveFile } from "@zerocopy/sendfile/http";
  *
@@ -104,16 +102,16 @@ export async function serveFile(
 }
 
 /**
- * Answers a request with a file below `fsRoot`, or with what a directory holds.
+ * Answers a request with a file below `fsRoot`, or with the listing of a directory.
  *
- * What a client sends cannot lead out of `fsRoot`, not by symlinks either, nor to names that start with a dot. Throws
- * as {@link serveFile} does. Unknown options are refused by their names. A root that is not there is said once on the
- * console, and what is asked for below it is 404.
+ * No request can lead out of `fsRoot`, not even through symlinks, nor to names that start with a dot. Throws as
+ * {@link serveFile} does. Unknown options are refused by name. If the root does not exist, a message is logged once,
+ * and every request below it gets 404.
  *
- * Source: RFC 9110; `serveDir` of @std/http, with its options but those that choose a hash for the ETag, which here is
- * strong, of size and time of modification.
+ * Source: RFC 9110; `serveDir` of @std/http, with its options except those that choose a hash for the ETag, which
+ * here is a strong tag from size and modification time.
  *
- * @example A site, and an application where it has no file
+ * @example A site, with an application for paths that have no file
  * ```ts no-eval
  * import { serveDir } from "@zerocopy/sendfile/http";
  *
@@ -143,7 +141,7 @@ function requestHeadOf({ method, headers }: WebRequest): RequestHead {
   return { method, field: (name) => headers.get(name) };
 }
 
-/** The line of @std/http's file server. */
+/** The log line, as in @std/http's file server. */
 function requestLine({ method, url }: WebRequest, status: number, problem: string | undefined): string {
   const time = new Date().toISOString();
   const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, "").replace(/#.*/, "");

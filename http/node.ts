@@ -1,6 +1,6 @@
 /**
- * Files as responses of node:http servers, and so of Express, Connect and Fastify: the file's bytes go by sendfile(2)
- * on the connection's socket where that can be, and the connection stays open for the next request.
+ * Files as responses of node:http servers, and so of Express, Connect and Fastify. The file's bytes are sent by
+ * sendfile(2) on the connection's socket if possible, and the connection stays open for the next request.
  *
  * @module
  */
@@ -42,26 +42,26 @@ export type {
 };
 export type { HeaderFields, URLLike, WebURL } from "../types.ts";
 
-/** The same object each time: what options come to is remembered by it. */
+/** The same object each time: resolved options are cached by object. */
 const NONE = {};
 
 /**
- * Answers a request with a file: ranges, preconditions, HEAD and all, by RFC 9110; resolves, once all has been handed
- * to the system, to what was sent. A client that leaves is no error: `problem` says so.
+ * Answers a request with a file, including ranges, preconditions and HEAD, by RFC 9110. Resolves to what was sent
+ * once everything has been passed to the system. A client that leaves is not an error: `problem` reports it.
  *
- * `path` is the caller's and trusted: never make it of what a client sent, unless the option `root` says below which
- * directory it is. It is 404 where it is not a regular file or may not be read.
+ * `path` is trusted: never build it from anything that a client sent, unless the option `root` names the directory
+ * that it must stay in. The response is 404 if it is not a regular file or may not be read.
  *
- * A status other than 200 that was set on `response` before stays, and then all of the file is sent. So do header
- * fields, but for those that frame the message (Content-Length, Content-Range, Transfer-Encoding); what describes a
- * file (Content-*, ETag, Last-Modified) is taken off a 304 or an error text.
+ * A status other than 200 that was set on `response` before stays, and then the whole file is sent. Header fields
+ * stay, too, except those that frame the message (Content-Length, Content-Range, Transfer-Encoding); fields that
+ * describe a file (Content-*, ETag, Last-Modified) are removed from a 304 or an error text.
  *
- * Where the response is not the connection's own (TLS, HTTP/2, a middleware that compresses) the file is written to
- * the response. Rejects with `TypeError` or `RangeError` for bad options, or where the head has been sent already.
+ * If the response does not write straight to the socket (TLS, HTTP/2, a compressing middleware), the file is written
+ * to the response. Rejects with `TypeError` or `RangeError` for bad options, or if the head was sent already.
  *
  * Source: RFC 9110; Express's `res.sendFile`.
  *
- * @example One file, whatever is asked for
+ * @example The same file for every request
  * ```ts no-eval
  * import { sendFile } from "@zerocopy/sendfile/node";
  * import { createServer } from "node:http";
@@ -86,12 +86,12 @@ export async function sendFile(
   const planning = options?.root === undefined
     ? planPath(requestHead, resolved, name)
     : planDirectory(requestHead, resolved, options.root, targetIn(name));
-  // No wait where none is needed: in Deno the end of the client's direction may be the next thing that is read.
+  // No `await` unless needed: in Deno the next event may be that the client has half-closed.
   const plan = planning instanceof Promise ? await holdReadingFor(request, planning) : planning;
   return await deliver(request, response, plan, requestHead, resolved);
 }
 
-/** A path below a root as the target that leads there. */
+/** Converts a path below a root to the request target that leads there. */
 function targetIn(path: string): ReturnType<typeof parseTarget> {
   if (path.includes("\0")) return BAD_REQUEST;
   const names = path.split("/").filter((name) => name !== "" && name !== ".");
@@ -101,9 +101,9 @@ function targetIn(path: string): ReturnType<typeof parseTarget> {
 /**
  * A handler for files below the directory `root`: connect-style middleware, or a node:http request listener.
  *
- * What a client sends cannot lead out of `root`, not by symlinks either, nor to names that start with a dot. Throws
- * `TypeError` or `RangeError` for bad options. What goes wrong later goes to `next` as an {@link HttpError}; with
- * `fallthrough: false` what is not there does, too. A root that is not there is said once on the console.
+ * No request can lead out of `root`, not even through symlinks, nor to names that start with a dot. Throws
+ * `TypeError` or `RangeError` for bad options. Later errors are passed to `next` as an {@link HttpError}; with
+ * `fallthrough: false` missing files are, too. If the root does not exist, a message is logged once.
  *
  * A status and header fields that were set on the response before stay, as for {@link sendFile}.
  *
@@ -159,7 +159,7 @@ export function serveStatic(
   };
 }
 
-/** What `next` gets in place of an answer; undefined: the answer is sent. */
+/** The arguments for `next` if it is called in place of a response; undefined if the response is sent. */
 function passOn({ missing, failure }: ResponsePlan, fallthrough: boolean): [error?: HttpError] | undefined {
   if (missing && fallthrough) return [];
   return failure && [new HttpError(failure)];
@@ -180,7 +180,7 @@ function requestHeadOf(
   };
 }
 
-/** Fields that a handler may have set for the file, beside those that describe it. */
+/** Fields that a handler may set for the file, in addition to those that describe it. */
 const KEPT = new Set(["cache-control", "expires"]);
 
 function presetOf(
@@ -198,7 +198,7 @@ function presetOf(
   return { status: statusCode === 200 ? undefined : statusCode, fields };
 }
 
-/** Where a router has taken the path of its mount off `url`, `originalUrl` still has it, and the slash at the end. */
+/** The request target. A router removes its mount path from `url`; `originalUrl` still has it, and the final slash. */
 function requestTargetOf(
   request: IncomingMessage,
   urlRoot: readonly string[],

@@ -29,17 +29,17 @@ import {
 } from "./options.ts";
 import type { Sent } from "./send/socket.ts";
 
-/** What names that start with a dot get: the file, 403, or 404 as if there was none (`.well-known` excepted). */
+/** The response for names that start with a dot, except `.well-known`: the file, 403, or 404. */
 export type Dotfiles = "allow" | "deny" | "ignore";
 
-/** Header fields by their names; a list is several fields of one name. */
+/** Header fields by name; a list means several fields of one name. */
 export type HeaderObject = Readonly<Record<string, string | readonly string[]>>;
 
-/** Options of {@link sendFile}: those of Express's `res.sendFile`, by their names and in their units, and more. */
+/** Options of {@link sendFile}: those of Express's `res.sendFile`, with the same names and units, and more. */
 export interface SendFileOptions extends Pick<FileOptions, "immutable" | "precompressed" | "rateLimit"> {
   /**
-   * How long caches may keep the file, in MILLISECONDS, or as a text with its unit: "1d", "2 hours". `./http` takes
-   * seconds. A year at most. @default 0
+   * How long caches may keep the file, in MILLISECONDS, or a text with a unit: "1d", "2 hours". `./http` takes
+   * seconds. At most a year. @default 0
    */
   maxAge?: number | string;
   /** Send `Cache-Control: public, max-age=…`; a text is sent as it is. @default true */
@@ -50,13 +50,16 @@ export interface SendFileOptions extends Pick<FileOptions, "immutable" | "precom
   lastModified?: boolean;
   /** Send parts of files, and Accept-Ranges. @default true */
   acceptRanges?: boolean;
-  /** What names that start with a dot get, below `root`. @default "ignore" */
+  /** The response for names below `root` that start with a dot. @default "ignore" */
   dotfiles?: Dotfiles;
-  /** The directory that `path` is below: then it may come from a client. @default none: `path` is trusted */
+  /**
+   * The directory that `path` is relative to and must stay in. With it, `path` may come from a client. @default none:
+   * `path` is trusted
+   */
   root?: string;
   /**
-   * More header fields: an object, `"Name: value"` lines for every response, or what a function gives for a file; as
-   * those of `./http`. @default none
+   * More header fields: an object, `"Name: value"` lines for every response, or a function that returns them for a
+   * file; as in `./http`. @default none
    */
   headers?:
     | readonly string[]
@@ -64,25 +67,25 @@ export interface SendFileOptions extends Pick<FileOptions, "immutable" | "precom
     | ((path: string, stat: FileInfo) => HeaderFields);
 }
 
-/** Options of {@link serveStatic}: those of `serve-static`, by their names and in their units, and more. */
+/** Options of {@link serveStatic}: those of `serve-static`, with the same names and units, and more. */
 export interface ServeStaticOptions
   extends
     Omit<SendFileOptions, "root">,
     Omit<ServeDirectoryOptions, keyof FileOptions | "index" | "extensions"> {
   /**
-   * Call `next()` for what is not there: a path that leads to nothing, a method that files do not have. Otherwise
-   * `next(error)` gets what is wrong, with `error.status`; where there is no `next` the client does. @default true
+   * Call `next()` for a path that does not exist or a method that files do not support. If false, `next(error)` is
+   * called with `error.status`; without a `next`, the client gets the error. @default true
    */
   fallthrough?: boolean;
-  /** Redirect to a directory's path with a slash at its end, and to single slashes. @default true */
+  /** Redirect to a directory's path with a final slash, and to single slashes. @default true */
   redirect?: boolean;
   /** Index files, tried in order; false: none. @default "index.html" */
   index?: false | string | readonly string[];
-  /** Endings without dot that are tried where no file has the very name. @default false */
+  /** Endings without dot that are tried if no file has the exact name. @default false */
   extensions?: false | string | readonly string[];
   /** Sets header fields of a response with a file, before its head is made. @default none */
   setHeaders?: (response: ServerResponse, path: string, stat: Stats) => void;
-  /** Told what came of each response that was given here. @default none */
+  /** Called with the result of each response that this handler sent. @default none */
   onSent?: (sent: Sent, request: IncomingMessage) => void;
 }
 
@@ -113,7 +116,7 @@ const STATIC_TYPES: OptionTypes = {
 
 const sendRules = new WeakMap<SendFileOptions, ResolvedDirectoryOptions>();
 
-/** Checks options of `sendFile` and brings them into their form, once for each object; throws as `resolveOptions`. */
+/** Checks and resolves the options of `sendFile`, once for each object; throws as `resolveOptions`. */
 export function resolveSendOptions(options: SendFileOptions): ResolvedDirectoryOptions {
   let resolved = options && sendRules.get(options);
   if (!resolved) {
@@ -172,7 +175,7 @@ function isObject(headers: SendFileOptions["headers"]): headers is HeaderObject 
   return typeof headers === "object" && !Array.isArray(headers);
 }
 
-/** `maxage` is the older name, which serve-static still takes. */
+/** `maxage` is the older name, which serve-static still accepts. */
 function cacheControlOf(options: SendFileOptions & { maxage?: number | string }): string | undefined {
   const { cacheControl = true, maxage, maxAge = maxage, immutable = false } = options;
   if (cacheControl === false) return undefined;
@@ -185,7 +188,7 @@ function cacheControlOf(options: SendFileOptions & { maxage?: number | string })
   return maxAgeField(secondsOf(maxAge ?? 0), immutable);
 }
 
-/** Seconds in a year: as good as for ever (RFC 2616, 14.21), and what serve-static makes of more. */
+/** Seconds in a year, the longest useful lifetime (RFC 2616, 14.21) and the limit of serve-static. */
 const YEAR = 365 * 24 * 3600;
 
 function secondsOf(maxAge: number | string): number {
@@ -208,7 +211,7 @@ const UNITS: Readonly<Record<string, number>> = {
   y: 365.25 * 24 * 3_600_000,
 };
 
-/** The units' longer names, as the package `ms` has them, which serve-static asks. */
+/** The longer names of the units, as in the package `ms` that serve-static uses. */
 const NAMES: readonly [RegExp, string][] = [
   [/^(|milliseconds?|msecs?|ms)$/, "ms"],
   [/^(seconds?|secs?|s)$/, "s"],

@@ -15,58 +15,57 @@ import { checkField, type FieldList, overlay, parseField } from "./headers.ts";
 import { type Encoding, ENCODINGS } from "./rfc9110/content_coding.ts";
 import type { OpenFile } from "./root/open_file.ts";
 
-/** What is known of a file when its response's head is made. */
+/** The stat of a file at the time when its response's head is made. */
 export interface FileInfo {
   /** Bytes. */
   readonly size: number;
   /** The last modification of its content. */
   readonly mtime: Date;
-  /** The last change of anything about it, also of its name, owner or permissions. */
+  /** The last change of the inode, also of its name, owner or permissions. */
   readonly ctime: Date;
 }
 
-/** Options of a response with a file: of `serveFile`, `sendFile`, and of all that serves a directory. */
+/** Options of a response with a file: for `serveFile`, `sendFile` and everything that serves a directory. */
 export interface FileOptions {
   /** The `Cache-Control` field, as it is; instead of `maxAge` and `immutable`. @default none */
   cacheControl?: string;
-  /** Seconds for which caches may keep the file: `Cache-Control: public, max-age=N`. @default none */
+  /** Seconds for which caches may store the file: `Cache-Control: public, max-age=N`. @default none */
   maxAge?: number;
-  /** The file never changes under its name: `immutable` in `Cache-Control`. Wants `maxAge`. @default false */
+  /** The file never changes under its name: `immutable` in `Cache-Control`. Requires `maxAge`. @default false */
   immutable?: boolean;
   /**
-   * Send `FILE.br`, `FILE.zst` or `FILE.gz` in place of `FILE` to who accepts it, where there is one; `true` or the
-   * codings (`br`, `zstd`, `gzip`) in order of preference. A sibling is not checked to be of the same content. @default
-   * false
+   * Send `FILE.br`, `FILE.zst` or `FILE.gz` in place of `FILE` if it exists and the client accepts it. `true`, or the
+   * codings (`br`, `zstd`, `gzip`) in order of preference. We do not check that a sibling has the same content.
+   * @default false
    */
   precompressed?: boolean | readonly string[];
   /**
-   * More header fields: `"Name: value"` lines for every response, or what a function gives for a file. A field takes
-   * the place of the one of its name, in any case, that would be there otherwise; several of one name stay several;
-   * `Vary` is merged; an `ETag` or `Last-Modified` is what preconditions are compared with. Lines that describe a
-   * file (Content-*, ETag, Last-Modified, Accept-Ranges) are not sent with error texts, redirects and listings. What
-   * only the server can know (Content-Length, Content-Range, Transfer-Encoding, Connection, Date …) is refused with
-   * `TypeError`.
+   * More header fields: `"Name: value"` lines for every response, or a function that returns fields for a file. A
+   * field replaces ours of the same name, in any case; several of one name stay several; `Vary` is merged;
+   * preconditions are compared with the given `ETag` or `Last-Modified`. Lines that describe a file (Content-*, ETag,
+   * Last-Modified, Accept-Ranges) are not sent with error texts, redirects and listings. Fields that only the server
+   * can know (Content-Length, Content-Range, Transfer-Encoding, Connection, Date …) are refused with `TypeError`.
    *
-   * The function gets the path of the file that was asked for, as it was opened: `fsRoot` joined with the names of the
-   * URL, an index file's or `extensions`' name included; with `precompressed` the path is that of the file and
-   * `stat` that of the sibling that is sent. @default none
+   * The function receives the path by which the requested file was opened: `fsRoot` joined with the names of the URL,
+   * including the name of an index file or an ending of `extensions`. With `precompressed` the path is the requested
+   * file's and `stat` is that of the sibling that is sent. @default none
    */
   headers?: readonly string[] | ((path: string, stat: FileInfo) => HeaderFields);
-  /** Bytes of body per second and response. @default no limit */
+  /** Bytes of the body per second, for each response. @default no limit */
   rateLimit?: number;
 }
 
-/** Options of all that serves a directory. */
+/** Options of everything that serves a directory. */
 export interface ServeDirectoryOptions extends FileOptions {
-  /** A path at the start of the URL that does not belong to the file's: `"static"`. @default "" */
+  /** A prefix of the URL's path that is not part of the file's path: `"static"`. @default "" */
   urlRoot?: string;
-  /** Show what a directory holds: HTML, or JSON to who asks for it. @default false */
+  /** List directories: as HTML, or as JSON for clients that prefer it. @default false */
   showDirListing?: boolean;
   /** Serve names that start with a dot; `.well-known` is served in any case. @default false */
   showDotfiles?: boolean;
   /**
-   * Serve files that a symlink inside the root leads to outside of it, for roots that are made of links (Nix, npm
-   * workspaces). Whoever can make a link below the root then chooses what is served. @default false
+   * Follow symlinks that lead out of the root, for roots that consist of symlinks (Nix, npm workspaces). Anyone who
+   * can create a symlink below the root can then choose what is served. @default false
    */
   followSymlinks?: boolean;
   /** Serve a directory's index file for the directory. @default true */
@@ -77,11 +76,11 @@ export interface ServeDirectoryOptions extends FileOptions {
   enableCors?: boolean;
   /** Serve `about.html` for `/about`; as `extensions: ["html"]`. @default false */
   cleanUrls?: boolean;
-  /** Endings without dot that are tried, in order, where no file has the very name. @default [] */
+  /** Endings without dot that are tried, in order, if no file has the exact name. @default [] */
   extensions?: readonly string[];
   /**
-   * Serve this file (`true`: index.html), with status 200, for a page that is not there: a path whose last name has
-   * no dot, asked for by who takes HTML. A missing asset stays 404. @default false
+   * Serve this file (`true`: index.html) with status 200 for a missing page: a path whose last name has no dot,
+   * requested by a client that accepts HTML. A missing asset still gets 404. @default false
    */
   spa?: boolean | string;
 }
@@ -101,7 +100,7 @@ export interface ResolvedOptions {
   readonly lastModified: boolean;
   /** Whether parts of files are sent. */
   readonly ranges: boolean;
-  /** The coding that whoever sends a file of that type makes for it, where there is no sibling in one. */
+  /** The coding that the sender applies to a file of this type, if no precompressed sibling exists. */
   readonly codingFor?: (requestHead: RequestHead, type: string, file: OpenFile) => Encoding | undefined;
 }
 
@@ -109,18 +108,18 @@ export interface ResolvedDirectoryOptions extends ResolvedOptions {
   readonly urlRoot: readonly string[];
   readonly listing: boolean;
   readonly dotfiles: boolean;
-  /** Whether a hidden name is 403 in place of 404. */
+  /** Whether a hidden name gets 403 instead of 404. */
   readonly deny: boolean;
   readonly followSymlinks: boolean;
-  /** Whether another path than the right one is answered with a redirect to that. */
+  /** Whether a path that is not canonical is redirected. */
   readonly redirect: boolean;
   readonly index: readonly string[];
   readonly extensions: readonly string[];
-  /** The names of the file that stands in for missing pages. */
+  /** The names of the file that is sent for missing pages. */
   readonly spa: readonly string[] | undefined;
 }
 
-/** The options of {@link FileOptions}, but those that ./node has in other units. */
+/** The options of {@link FileOptions}, except those that have other units in ./node. */
 export const SHARED_TYPES: OptionTypes = {
   immutable: BOOLEAN,
   precompressed: either(BOOLEAN, STRINGS),
@@ -147,7 +146,7 @@ const FILE_TYPES: OptionTypes = {
 
 const SERVE_FILE_TYPES: OptionTypes = { ...FILE_TYPES, fileInfo: OBJECT };
 
-/** What {@link ServeDirectoryOptions} add, but those that ./node takes in more forms. */
+/** The options that {@link ServeDirectoryOptions} adds, except those that have more forms in ./node. */
 export const SHARED_DIRECTORY_TYPES: OptionTypes = {
   urlRoot: STRING,
   showDirListing: BOOLEAN,
@@ -172,7 +171,7 @@ const DIRECTORY_TYPES: OptionTypes = {
 const fileRules = new WeakMap<FileOptions, ResolvedOptions>();
 const directoryRules = new WeakMap<ServeDirectoryOptions, ResolvedDirectoryOptions>();
 
-/** Checks options and brings them into their form; throws `TypeError` or `RangeError`. Once for each object. */
+/** Checks and resolves options, once for each object. Throws `TypeError` or `RangeError`. */
 export function resolveOptions(options: FileOptions): ResolvedOptions {
   let resolved = options && fileRules.get(options);
   if (!resolved) {
@@ -195,7 +194,7 @@ export function resolveDirectoryOptions(options: ServeDirectoryOptions): Resolve
   return resolved;
 }
 
-/** The rules for a file of options that have been checked, but for `Cache-Control`. */
+/** Resolves checked options for a file, except `Cache-Control`. */
 export function resolveFileOptions(
   { headers, rateLimit, precompressed }: Pick<FileOptions, "headers" | "rateLimit" | "precompressed">,
   cacheControl: string | undefined,
@@ -215,7 +214,7 @@ export function resolveFileOptions(
   };
 }
 
-/** `resolved` with those for a directory. */
+/** Adds the resolved options for a directory to `resolved`. */
 export function addDirectory(
   resolved: ResolvedOptions,
   options: ServeDirectoryOptions,
@@ -240,7 +239,7 @@ function namesOf(path: string): string[] {
   return path.split("/").filter((name) => name !== "");
 }
 
-/** What @std/http's file server sends, and the fields of a download that a script may want to see. */
+/** The fields that @std/http's file server sends, and the fields of a download that a script may want to read. */
 const CORS: FieldList = [
   ["Access-Control-Allow-Origin", "*"],
   ["Access-Control-Allow-Headers", "Origin, X-Requested-With, Content-Type, Accept, Range"],
@@ -264,7 +263,7 @@ function cacheControlOf({ cacheControl, maxAge, immutable }: FileOptions): strin
   return maxAgeField(maxAge, immutable ?? false);
 }
 
-/** The `Cache-Control` field for so many seconds. */
+/** The `Cache-Control` field for `seconds`. */
 export function maxAgeField(seconds: number, immutable: boolean): string {
   return `public, max-age=${seconds}${immutable ? ", immutable" : ""}`;
 }

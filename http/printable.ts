@@ -1,4 +1,4 @@
-/** Text of a client's for a log or a terminal: it must not be able to write lines of its own there. */
+/** Escapes a client's text for a log or a terminal, so that it cannot add lines of its own. */
 export function printable(text: string, allowed = ""): string {
   return text.replace(
     /[^\x21-\x7e]/g,

@@ -1,12 +1,12 @@
 import { quality } from "./quality.ts";
 
-/** A content coding and the ending of the files that are in it. */
+/** A content coding and the ending of the files in that coding. */
 export interface Encoding {
   readonly name: string;
   readonly ending: string;
 }
 
-/** What is looked for, best first where the client has no preference. */
+/** The supported codings, best first. The order decides if the client has no preference. */
 export const ENCODINGS: readonly Encoding[] = [
   { name: "br", ending: ".br" },
   { name: "zstd", ending: ".zst" },
@@ -14,20 +14,20 @@ export const ENCODINGS: readonly Encoding[] = [
 ];
 
 /**
- * The encodings of `offered` that an `Accept-Encoding` field takes, the most wanted first, and only those that it
- * wants no less than the file as it is. Without the field the file goes as it is. RFC 9110, 12.5.3.
+ * The encodings of `offered` that an `Accept-Encoding` field accepts, most preferred first, without those that it
+ * prefers less than the uncompressed file. Without the field there are none. RFC 9110, 12.5.3.
  */
 export function acceptedEncodings(
   field: string | null | undefined,
   offered: readonly Encoding[],
 ): Encoding[] {
   if (!field) return [];
-  // Where the field names it in no way it is fine, but anything named is wanted more.
+  // If the field does not mention identity, it is acceptable, but every coding that the field names is preferred.
   const identity = quality(field, "identity", ["*"]) ?? 0;
   return offered
     .map((encoding) => ({ encoding, weight: weightOf(field, encoding) }))
     .filter(({ weight }) => weight > 0 && weight >= identity)
-    .sort((a, b) => b.weight - a.weight) // stable: ours goes first among equals
+    .sort((a, b) => b.weight - a.weight) // stable: our order decides among equals
     .map(({ encoding }) => encoding);
 }
 

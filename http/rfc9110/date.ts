@@ -13,7 +13,10 @@ const ASCTIME = /^[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (
 
 const texts = new RecentMap<number, string>(1000);
 
-/** Seconds since 1970 as `IMF-fixdate` (RFC 9110, 5.6.7). A site has few different ones, and each costs 0.6 µs. */
+/**
+ * Formats seconds since 1970 as `IMF-fixdate` (RFC 9110, 5.6.7). Cached: a site has few different dates, and
+ * formatting one takes 0.6 µs.
+ */
 export function httpDate(seconds: number): string {
   let text = texts.get(seconds);
   if (text === undefined) {
@@ -23,8 +26,8 @@ export function httpDate(seconds: number): string {
 }
 
 /**
- * Seconds since 1970 of an HTTP-date in one of its three forms; undefined for anything else. `Date.parse` takes nearly
- * any text for a date, and the third form for local time.
+ * Parses an HTTP-date in one of its three forms to seconds since 1970; undefined for anything else. `Date.parse`
+ * accepts nearly any text, and reads the third form as local time.
  */
 export function parseHttpDate(text: string): number | undefined {
   let match = IMF.exec(text);
@@ -45,7 +48,7 @@ export function parseHttpDate(text: string): number | undefined {
   return undefined;
 }
 
-/** Two digits that would be more than 50 years ahead are of the past (RFC 9110, 5.6.7). */
+/** A two-digit year that would be more than 50 years in the future is in the past (RFC 9110, 5.6.7). */
 function fullYear(digits: number): number {
   const now = new Date().getUTCFullYear();
   const year = now - now % 100 + digits;
@@ -56,7 +59,8 @@ function utc(year: number, month: string, day: string, time: string[]): number |
   const [hour, minute, second] = time.map(Number);
   const date = new Date(0);
   date.setUTCFullYear(year, MONTHS.indexOf(month), Number(day));
-  // Only what comes out as it went in is a date: the setter takes 31 February for 3 March, and -1 for last December.
+  // A date is valid only if it reads back unchanged: the setter turns 31 February into 3 March, and month -1 into
+  // last December.
   const real = MONTHS[date.getUTCMonth()] === month && date.getUTCDate() === Number(day);
   if (!real || hour > 23 || minute > 59 || second > 60) return undefined;
   return date.getTime() / 1000 + hour * 3600 + minute * 60 + second;

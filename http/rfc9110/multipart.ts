@@ -1,24 +1,24 @@
 import type { Range } from "./range.ts";
 
-/** Bytes of a body: a range of the file, and what goes before it. */
+/** A part of a body: a range of the file, and the header before it. */
 export interface Part {
   readonly offset: number;
   readonly count: number;
   readonly header: string;
 }
 
-/** What several parts of a file are sent as. */
+/** A body of one or several parts of a file. */
 export interface Parts {
   readonly parts: readonly Part[];
-  /** What follows the last part. */
+  /** The text after the last part. */
   readonly trailer: string;
   /** Bytes in all. */
   readonly length: number;
 }
 
 /**
- * Several ranges of a file of `size` bytes as a multipart/byteranges body. The boundary is not to be found in any
- * file: it is new each time.
+ * A multipart/byteranges body for several ranges of a file of `size` bytes. The boundary is random and new each time,
+ * so that no file can contain it.
  *
  * Source: RFC 9110, 14.6; RFC 2046, 5.1.1.
  */

@@ -1,22 +1,27 @@
 import { parseHttpDate } from "./date.ts";
 
-/** What a representation is compared by. */
+/** The validators of a representation. */
 export interface Validators {
   /** The ETag that is sent, with its quotes, `W/` before a weak one; undefined: none is sent. */
   readonly tag: string | undefined;
-  /** The Last-Modified that is sent, whole seconds since 1970; undefined: none is sent, or no date. */
+  /**
+   * The Last-Modified that is sent, in whole seconds since 1970; undefined: none is sent, or it is not a valid date.
+   */
   readonly modified: number | undefined;
 }
 
 /** A request's header field by its name in lower case. */
 export type Field = (name: string) => string | null | undefined;
 
-/** The next entity tag of a list: opaque text in quotes, which may hold commas, and of some callers spaces. */
+/**
+ * The next entity tag of a list: opaque text in quotes, which may contain commas, and spaces if a caller put them
+ * there.
+ */
 const NEXT_TAG = /[ \t,]*(W\/)?("[\x20\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)/y;
 
 /**
- * The status that a request's preconditions lead to: 412 or 304 in place of the representation, or 200 where it is to
- * be sent. In the order of RFC 9110, 13.2.2; for GET and HEAD.
+ * Evaluates the preconditions of a GET or HEAD in the order of RFC 9110, 13.2.2: 412 or 304, or 200 if the
+ * representation is to be sent.
  */
 export function precondition(field: Field, { tag, modified }: Validators): 200 | 304 | 412 {
   const ifMatch = field("if-match");
@@ -37,20 +42,20 @@ export function precondition(field: Field, { tag, modified }: Validators): 200 |
 }
 
 /**
- * Whether `Range` is to be honoured as far as `If-Range` goes: it is absent, or holds the very tag (strong
- * comparison) or the very date. RFC 9110, 13.1.5.
+ * Whether `If-Range` allows `Range`: it is absent, or has exactly our tag (strong comparison) or exactly our date.
+ * RFC 9110, 13.1.5.
  */
 export function rangeIsCurrent(field: Field, { tag, modified }: Validators): boolean {
   const ifRange = field("if-range");
   if (typeof ifRange !== "string") return true;
   const value = ifRange.trim();
-  if (/^(?:W\/)?"/.test(value)) return value === tag && !value.startsWith("W/"); // a weak tag is never strong
+  if (/^(?:W\/)?"/.test(value)) return value === tag && !value.startsWith("W/"); // a weak tag never matches
   return modified !== undefined && parseHttpDate(value) === modified;
 }
 
 /**
- * RFC 9110, 8.8.3.2: the strong comparison fails where either tag is weak; the weak one does not look at `W/`. What
- * follows something that is no tag does not count.
+ * Whether a list contains `tag`. RFC 9110, 8.8.3.2: the strong comparison fails if either tag is weak; the weak
+ * comparison ignores `W/`. Parsing stops at the first thing that is not a tag.
  */
 function matches(list: string, tag: string | undefined, comparison: "strong" | "weak"): boolean {
   if (list.trim() === "*") return true;

@@ -4,21 +4,24 @@ export interface Range {
   readonly count: number;
 }
 
-/** More ranges than any client needs; each is a seek and a head for the server (RFC 9110, 14.2). */
+/**
+ * The most ranges that we serve, more than any client needs; each costs the server a seek and a part header (RFC
+ * 9110, 14.2).
+ */
 const MAX_RANGES = 16;
 
-/** `bytes`, in any case, and its ranges. */
+/** The unit `bytes`, in any case, and the ranges. */
 const RANGES = /^\s*bytes\s*=(.*)$/i;
 
 /** `first-last`, `first-` or `-suffix`. */
 const SPEC = /^(\d*)-(\d*)$/;
 
 /**
- * The ranges of a file of `size` bytes that a `Range` field asks for, those that can be satisfied, in its order;
- * none of them: `[]` (416). Undefined where the field is to be ignored: malformed, another unit, an empty file, too
- * many ranges, or more bytes together than the file has.
+ * Parses a `Range` field for a file of `size` bytes. Returns the satisfiable ranges in the field's order; `[]` if
+ * none is satisfiable (416); undefined if the field must be ignored: malformed, another unit, an empty file, too many
+ * ranges, or together more bytes than the file has.
  *
- * Source: RFC 9110, 14.1.1, 14.2. A range that ends before it starts counts as one that cannot be satisfied.
+ * Source: RFC 9110, 14.1.1, 14.2. A range that ends before it starts counts as unsatisfiable.
  */
 export function parseRange(field: string, size: number): Range[] | undefined {
   const list = RANGES.exec(field)?.[1];
@@ -44,7 +47,7 @@ function resolve(first: string, last: string, size: number): Range | undefined {
     const count = Math.min(Number(last), size);
     return count === 0 ? undefined : { offset: size - count, count };
   }
-  // More digits than a number has round to one that is beyond any file.
+  // More digits than a number can hold round to a value above any file's size.
   const offset = Number(first);
   const end = last === "" ? size - 1 : Math.min(Number(last), size - 1);
   return offset > end ? undefined : { offset, count: end - offset + 1 };

@@ -2,12 +2,12 @@ import { resolve } from "node:path";
 import * as fs from "node:fs";
 import { RecentMap } from "../../recent_map.ts";
 
-/** Roots that were looked at. An application may make them of its users' names. */
+/** Roots that were checked already. Bounded, because an application may derive roots from its users' names. */
 const seen = new RecentMap<string, true>(1000);
 
 /**
- * Says on the console, once for each root, that `root` is not there, or no directory: otherwise nothing tells a wrong
- * path from a missing file. It is no error to throw, as a build may make the directory later.
+ * Logs once for each root if `root` does not exist or is not a directory: otherwise a wrong path looks like a missing
+ * file. Does not throw, because a build may create the directory later.
  */
 export function warnOfMissingRoot(root: string): void {
   if (seen.get(root)) return;
@@ -16,7 +16,7 @@ export function warnOfMissingRoot(root: string): void {
   try {
     stat = fs.statSync(root, { throwIfNoEntry: false });
   } catch {
-    return; // it may not be looked at, which is another matter
+    return; // no permission to look, which is another problem
   }
   if (stat?.isDirectory()) return;
   const problem = stat ? "is not a directory" : "is not there";

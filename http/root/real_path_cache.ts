@@ -2,10 +2,10 @@ import { isSameFile } from "../../ffi/file_id.ts";
 import type { OpenFile } from "./open_file.ts";
 import { RecentMap } from "../../recent_map.ts";
 
-/** Milliseconds for which a file that was seen below a root counts as being there. */
+/** Milliseconds for which a file that was found below a root counts as being there. */
 const FRESH = 1000;
 
-/** A file below a root, when it was seen there. */
+/** A file that was found below a root, and when. */
 interface Sighting extends Pick<OpenFile, "dev" | "ino" | "changed"> {
   readonly root: string;
   readonly real: string;
@@ -13,15 +13,15 @@ interface Sighting extends Pick<OpenFile, "dev" | "ino" | "changed"> {
   readonly at: number;
 }
 
-/** The last one of each path that a file was opened by: few paths are below two roots. */
+/** The last entry for each path that a file was opened by. One is enough, because few paths are below two roots. */
 const sightings = new RecentMap<string, Sighting>(1000);
 
 /**
- * The real path of `file`, opened as `path`, where the very same file was seen below `root` a moment ago. To ask the
- * system for it costs as much as to open the file, a sixth of a small response (measured).
+ * The real path of `file`, opened as `path`, if the same file was found below `root` less than a second ago. Asking
+ * the system for it costs as much as opening the file, a sixth of a small response (measured).
  *
- * A file that was moved or linked since has another time of change; so what this can be wrong about is that one of the
- * directories above it has been moved out of the root, with a symlink left in its place, and that for a second.
+ * A file that was moved or linked since then has another change time (ctime). So the cache is wrong in one case only:
+ * for a second after a directory above the file was moved out of the root and replaced by a symlink.
  */
 export function lastSeen(root: string, path: string, file: OpenFile): string | undefined {
   const sighting = sightings.get(path);
@@ -35,7 +35,7 @@ function isSame(one: OpenFile, other: Sighting): boolean {
   return isSameFile(one, other) && one.changed === other.changed;
 }
 
-/** Takes note that `file`, opened as `path`, is `real`, below `root`. */
+/** Records that `file`, opened as `path`, has the real path `real` below `root`. */
 export function saw(root: string, path: string, { dev, ino, changed }: OpenFile, real: string): void {
   sightings.set(path, { root, dev, ino, changed, real, at: Date.now() });
 }

@@ -7,25 +7,28 @@ import { BAD_REQUEST, failure, type HttpFailure, NOT_FOUND, type OpenFile, openF
 import { RecentMap } from "../../recent_map.ts";
 import { lastSeen, saw } from "./real_path_cache.ts";
 
-/** A request target, taken apart. */
+/** A parsed request target. */
 export interface Target {
   readonly kind: "target";
-  /** Its path as the client sent it, with `urlRoot`: what a redirect is relative to. */
+  /** The path as the client sent it, including `urlRoot`: a redirect is relative to it. */
   readonly path: string;
-  /** The names below `urlRoot`, decoded once, each on its own: no encoded separator makes two names of one. */
+  /**
+   * The names below `urlRoot`, decoded once, each on its own, so that an encoded separator cannot turn one name into
+   * two.
+   */
   readonly names: readonly string[];
-  /** Whether it ends in a slash, as the path of a directory does. */
+  /** Whether the path ends in a slash, as for a directory. */
   readonly slash: boolean;
-  /** `?` and what follows, or nothing. */
+  /** `?` and the query, or "". */
   readonly query: string;
 }
 
-/** What the absolute form has before its path (RFC 9112, 3.2.2; RFC 3986, 3; `http+unix:` is Deno's). */
+/** The part of an absolute-form target before its path (RFC 9112, 3.2.2; RFC 3986, 3; Deno uses `http+unix:`). */
 const AUTHORITY = /^[a-z][a-z0-9+.-]*:\/\/(?:[\w.~!$&'()*+,;=:%-]*@)?[\w.~!$&'()*+,;=:%[\]-]*(?=[/?]|$)/i;
 
 const PATH = /^([^?#]*)(\?[^#]*)?/;
 
-/** Takes a request's target (or URL) apart. `urlRoot`: decoded names that it must start with, and that are taken off. */
+/** Parses a request target (or URL). `urlRoot`: decoded names that the path must start with; they are removed. */
 export function parseTarget(target: string, urlRoot: readonly string[] = []): Target | HttpFailure {
   const start = target.startsWith("/") ? 0 : AUTHORITY.exec(target)?.[0].length;
   if (start === undefined) return BAD_REQUEST;
@@ -45,7 +48,7 @@ export function parseTarget(target: string, urlRoot: readonly string[] = []): Ta
   return { kind: "target", path: path || "/", names: names.slice(urlRoot.length), slash, query };
 }
 
-/** One name of a path; undefined where it is malformed or not UTF-8, or holds NUL. */
+/** Decodes one name of a path; undefined if it is malformed, is not UTF-8 or contains NUL. */
 function decode(name: string): string | undefined {
   if (!name.includes("%")) return name.includes("\0") ? undefined : name;
   try {
@@ -70,21 +73,21 @@ export interface Directory {
 /**
  * Opens the file or finds the directory that `names` lead to below the directory `root`.
  *
- * THIS IS THE SECURITY BOUNDARY of all that serves a directory: whatever a client sends, no byte of a file outside of
- * `root`, of a dotfile (`.well-known` excepted, unless `dotfiles`) or of anything but a regular file gets past it, and
- * nothing below `root` is opened in another way. A name that could climb is refused and not resolved; then the path is
- * opened, and the descriptor that came of it, the one that is sent, must lie below the real path of `root`: so it does
- * not matter which symlink was swapped when.
+ * THIS IS THE SECURITY BOUNDARY of everything that serves a directory. Whatever a client sends, this function never
+ * returns a file outside of `root`, a dotfile (except `.well-known`, and unless `dotfiles` is set) or anything but a
+ * regular file, and nothing below `root` is opened in another way. A name that could climb (`..`) is rejected and not
+ * resolved. Then the path is opened, and the descriptor itself, the one that is sent, must lie below the real path of
+ * `root`: so it does not matter if a symlink is swapped meanwhile.
  *
- * Where the system does not tell a descriptor's path (see `pathOf`) it is found by the path instead, before and
- * after; then who can write below `root` could still win a race.
+ * If the system does not reveal a descriptor's path (see `pathOf`), the path is resolved instead, and compared before
+ * and after. Then a process that can write below `root` could still win a race.
  *
- * The very file that was seen there less than a second ago is not looked up again (seen.ts).
+ * A file that was found there less than a second ago is not looked up again (real_path_cache.ts).
  *
- * `followSymlinks` gives up the last of it, for roots that are made of links: then symlinks lead anywhere, names alone
- * still cannot.
+ * `followSymlinks` drops the check of the descriptor's path, for roots that consist of symlinks: then symlinks may
+ * lead anywhere, but names still cannot.
  *
- * What may not be read is not found: the answer tells nothing about what is outside.
+ * A file that may not be read is a 404: the response must not reveal anything about files outside of the root.
  */
 export function openInside(
   root: string,
@@ -97,7 +100,7 @@ export function openInside(
   const found = openFile(path);
   if (found.kind === "failure") return found;
   try {
-    // What was seen below a root whose links are followed may be anywhere.
+    // With `followSymlinks` a cached file may lie outside of the root.
     const known = found.kind === "file" && !followSymlinks ? lastSeen(root, path, found) : undefined;
     const told = known ?? pathOf(found.fd);
     const real = told ?? pathOfSame(found.fd, path);
@@ -117,7 +120,7 @@ export function openInside(
   return NOT_FOUND;
 }
 
-/** Whether a name stands for something directly inside its directory, and is to be seen. */
+/** Whether a name denotes an entry directly inside its directory (no `..`, no separator) and is not hidden. */
 export function isPlain(name: string, dotfiles: boolean): boolean {
   if (name === "" || name === "." || name === "..") return false;
   if (/[/\\\0]/.test(name)) return false;
@@ -133,12 +136,12 @@ function isBelow(path: string, root: string): boolean {
   return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
-/** An application may make roots of its users' names. */
+/** The real path of each root. Bounded, because an application may derive roots from its users' names. */
 const realRoots = new RecentMap<string, string>(1000);
 
 /**
- * The real path of a root, as it was when it was last asked for anew: that is done where something does not lie below
- * it, as a root that is a symlink may have been pointed elsewhere (a new release).
+ * The real path of a root, from the cache unless `anew`. It is resolved anew if a file does not lie below it, because
+ * a root that is a symlink may have been changed to point elsewhere (a new release).
  */
 function realRoot(root: string, anew = false): string {
   let real = anew ? undefined : realRoots.get(root);
@@ -146,21 +149,22 @@ function realRoot(root: string, anew = false): string {
   return real;
 }
 
-/** The real path of an open descriptor; undefined where the system does not tell. */
+/** The real path of an open descriptor; undefined if the system does not reveal it. */
 function pathOf(fd: number): string | undefined {
   const c = libc();
   if (typeof c !== "string") return c.path(fd);
-  // Deno gives /proc to nobody with less than --allow-all, and would prompt.
+  // Deno allows reading /proc only with --allow-all, and would prompt otherwise.
   if (process.platform !== "linux" || "Deno" in globalThis) return undefined;
   return fs.readlinkSync(`/proc/self/fd/${fd}`);
 }
 
-/** The real path of `path`, where it is still what `fd` was opened as. */
+/** The real path of `path`, if it is still the file that `fd` refers to. */
 function pathOfSame(fd: number, path: string): string | undefined {
   const real = fs.realpathSync.native(path);
   const opened = fs.fstatSync(fd, { bigint: true });
   const seen = fs.lstatSync(real, { bigint: true });
-  // Deno rounds inode numbers above 2^53: there the time of the last change must tell neighbours apart.
+  // Deno rounds inode numbers above 2^53, where neighbours compare equal: for them the change time (ctime) must match
+  // too.
   const exact = exactFileId(opened.dev, opened.ino) !== undefined;
   const same = isSameFile(opened, seen) && (exact || opened.ctimeNs === seen.ctimeNs);
   return same && fs.realpathSync.native(path) === real ? real : undefined;

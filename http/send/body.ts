@@ -9,7 +9,7 @@ const CHUNK = 64 * 1024;
 
 const text = new TextEncoder();
 
-/** The file is shorter than when the head of its response was made. */
+/** The file became shorter after the head of its response was made. */
 export class TruncatedError extends Error {
   override readonly name = "TruncatedError";
   constructor() {
@@ -18,8 +18,9 @@ export class TruncatedError extends Error {
 }
 
 /**
- * The whole of a small body, at once where its file is in memory: then in `scratch` (if there is one), which is used
- * again for the next one. Whoever keeps it copies it, as `new Response` does (Fetch standard, 6.5). Closes the file.
+ * Reads a small body whole, without a promise if its file is in memory: then into `scratch` (if given), which the
+ * next call overwrites. A caller that keeps the bytes must copy them, as `new Response` does (Fetch standard, 6.5).
+ * Closes the file.
  */
 export function readWhole(
   body: FileBody,
@@ -43,7 +44,7 @@ export function readWhole(
   }
 }
 
-/** A read may be short in the middle of a file (a signal, a network file system). */
+/** Reads until `into` is full: a read may be short in the middle of a file (a signal, a network file system). */
 function readExactly(fd: number, into: Uint8Array, offset: number): void {
   for (let at = 0; at < into.length;) {
     const bytes = readNow(fd, into.subarray(at), offset + at);
@@ -66,8 +67,8 @@ async function readWholeAway(body: FileBody): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 /**
- * The chunks of a body, one after another, at most `rateLimit` bytes a second. Not a generator: one that was never
- * begun would not close the file.
+ * The chunks of a body, one after another, at most `rateLimit` bytes per second. This is not a generator, because a
+ * generator that was never started would not close the file.
  */
 export class Chunks {
   readonly #body: FileBody;
@@ -75,9 +76,9 @@ export class Chunks {
   readonly #piece: number;
   readonly #began = performance.now();
   readonly #stop: AbortController | undefined;
-  /** Bytes of the file so far. */
+  /** Bytes of the file read so far. */
   sent = 0;
-  /** The part under way, and the next byte of it; -1: its header. */
+  /** The current part, and its next byte; -1: its header comes next. */
   #part = 0;
   #at = -1;
   #open = true;
@@ -89,7 +90,10 @@ export class Chunks {
     this.#piece = Math.min(CHUNK, pieceOf(rateLimit));
   }
 
-  /** The next one; undefined after the last. Throws {@link TruncatedError} in place of less than was promised. */
+  /**
+   * The next chunk; undefined after the last. Throws {@link TruncatedError} if the file ends before the promised
+   * length.
+   */
   async next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const { parts, trailer } = this.#body;
     while (this.#part < parts.length) {
@@ -122,12 +126,12 @@ export class Chunks {
     return chunk.subarray(0, bytes);
   }
 
-  /** Ends a wait for the rate limit, which may be long: the `next` under way throws `reason`. */
+  /** Ends a wait for the rate limit, which may be long: the pending `next` throws `reason`. */
   stop(reason: Error): void {
     this.#stop?.abort(reason);
   }
 
-  /** Closes the file; no `next` may be under way. */
+  /** Closes the file. No `next` may be pending. */
   close(): void {
     if (this.#open) fs.closeSync(this.#body.file.fd);
     this.#open = false;

@@ -11,12 +11,12 @@ import {
   TLS,
 } from "../../reasons.ts";
 
-/** Bun.serve sends a Bun.file, or a slice of one, by sendfile(2) from so many bytes up (strace, Bun 1.4.5). */
+/** Bun.serve sends a Bun.file, or a slice of one, by sendfile(2) from this many bytes on (strace, Bun 1.4.5). */
 const SENDFILE_FROM = 1024 * 1024;
 
 /**
- * Why Bun.serve copies a body; undefined where it sends it by sendfile(2), on TCP and unix sockets alike. It is also
- * sent so through `new Response(response.body)`.
+ * The reason why Bun.serve copies a body; undefined if it sends it by sendfile(2), over TCP and unix sockets alike,
+ * also after `new Response(response.body)`.
  */
 export function whyBunCopies(
   { body, isBunFile, rateLimit }: FileStream,

@@ -17,25 +17,29 @@ const bun = (globalThis as { Bun?: BunGlobal }).Bun;
 const isDeno = "Deno" in globalThis;
 
 /**
- * Bodies up to so many bytes are read at once and sent as bytes. CPU time for a response, as bytes and as the runtime's
- * own file body (measured): Deno 32 and 48 µs at 16 KiB, 70 and 52 at 32; Bun 34 and 41 at 64 KiB, 59 and 58 at 128.
+ * Bodies up to this many bytes are read whole and sent as bytes. CPU time in µs for a response, sent as bytes and as
+ * the runtime's own file body (measured): Deno 32 and 48 µs at 16 KiB, 70 and 52 at 32; Bun 34 and 41 at 64 KiB, 59
+ * and 58 at 128.
  */
 const SMALL = bun ? 128 * 1024 : 16 * 1024;
 
-/** `new Response` copies what it is given (Fetch standard, 6.5), so one buffer serves all. */
+/** One buffer for all responses: `new Response` copies its argument (Fetch standard, 6.5). */
 let scratch: Uint8Array<ArrayBuffer> | undefined;
 
-/** What a Response's body stands for. */
+/** The file that a Response's body is made from. */
 export interface FileStream {
   readonly body: FileBody;
   readonly rateLimit: number | undefined;
-  /** Whether it is a Bun.file, which the server opens itself: the descriptor of `body` has been closed. */
+  /** Whether the body is a Bun.file, which the server opens itself: the descriptor of `body` is closed already. */
   readonly isBunFile: boolean;
-  /** Present where the file is open: true makes it the caller's, who closes it. False where somebody has read of it. */
+  /**
+   * Present if the file is open. Returns true if the caller now owns the file and must close it; false if the body
+   * has been read from.
+   */
   take?(): boolean;
 }
 
-/** The bodies that are streams of files, and what they stand for: whoever sends one may send the file instead. */
+/** The bodies that are streams of files, with their files: a server may send the file instead of the stream. */
 const fileStreams = new WeakMap<ReadableStream, FileStream>();
 let fileStreamsMade = 0;
 
@@ -44,25 +48,27 @@ function remember(stream: ReadableStream, file: FileStream): void {
   fileStreamsMade++;
 }
 
-/** How many there have been: it tells at no cost that none was made by what ran in between. */
+/** How many file streams were created so far. Comparing two counts shows cheaply whether one was created in between. */
 export function countFileStreams(): number {
   return fileStreamsMade;
 }
 
-/** The file that a body still is. */
+/** The file of a body that nobody has read from. */
 export function fileStreamOf(body: ReadableStream): FileStream | undefined {
   return fileStreams.get(body);
 }
 
-/** Whether somebody asks which way bodies go that are Bun.files. */
+/** Whether bodies that are Bun.files are remembered, too. */
 let asksForBunFiles = false;
 
-/** From now on {@link fileStreamOf} knows the bodies that are Bun.files, too: each costs the ReadableStream it is seen as. */
+/**
+ * From now on {@link fileStreamOf} also knows bodies that are Bun.files. Each costs the creation of a ReadableStream.
+ */
 export function askForBunFiles(): void {
   asksForBunFiles = true;
 }
 
-/** An answer as the Response that the runtime sends best. */
+/** Turns a response plan into the kind of Response that the runtime sends fastest. */
 export async function toResponse(
   plan: ResponsePlan,
   requestHead: RequestHead,
@@ -81,12 +87,15 @@ export async function toResponse(
   const sent = native ?? streamOf(new Chunks(body, rateLimit));
   const response = new Response(sent, initOf(status, headers));
   if (sent instanceof ReadableStream) remember(sent, { body, rateLimit, isBunFile: false });
-  // The same object each time; Bun.serve sends a Bun.file by sendfile(2) after that, too (strace).
+  // `response.body` is the same object each time, and reading it does not keep Bun.serve from sendfile(2) (strace).
   else if (asksForBunFiles) remember(response.body!, { body, rateLimit, isBunFile: true });
   return response;
 }
 
-/** The Response of a request whose server sends files itself: the body is not opened anew, nor read, until somebody does. */
+/**
+ * The Response for a server that sends files itself: the body is neither opened again nor read unless someone reads
+ * it.
+ */
 function toKept(
   { status, headers }: ResponsePlan,
   body: FileBody,
@@ -104,7 +113,7 @@ function toKept(
   return new Response(stream, initOf(status, headers));
 }
 
-/** What Bun.serve sends with a GET and not with the same HEAD. */
+/** Adds the fields that Bun.serve sends with a GET and omits with the same HEAD. */
 function addToHead(headers: Fields): void {
   headers["Date"] = new Date().toUTCString(); // an origin server must send it: RFC 9110, 6.6.1
   if ("ETag" in headers && Number(headers["Content-Length"]) > SMALL) {
@@ -112,18 +121,21 @@ function addToHead(headers: Fields): void {
   }
 }
 
-/** What Bun.serve has with a file where the caller has no word on it; and without the field it adds `filename=`. */
+/**
+ * Sets the Content-Disposition that Bun.serve gives a file, unless the caller set one. Without the field Bun.serve
+ * adds `filename=`.
+ */
 function showInline(headers: Fields): void {
   if (valueOf(headers, "Content-Disposition") === undefined) headers["Content-Disposition"] = "inline";
 }
 
 /**
- * A 200 with a whole Bun.file becomes a 206 where Bun.serve sees a Range, whatever the handler made of that. A slice
- * that ends behind the file's end is sent as it is, to that end.
+ * Bun.serve turns a 200 with a whole Bun.file into a 206 if the request has a Range, even if the handler ignored the
+ * Range. It leaves a slice that ends after the file's end alone, and sends it up to the file's end.
  */
 const BEYOND = 2 ** 50;
 
-/** The body that the runtime itself sends, where that is exactly what is promised; then the file is closed. */
+/** The runtime's own file body, if it sends exactly what the head promises; then our file is closed. */
 function nativeBody(
   { file, parts }: FileBody,
   headers: Fields,
@@ -133,33 +145,36 @@ function nativeBody(
   const [{ offset, count }] = parts;
   if (parts.length > 1) return undefined;
   if (bun) {
-    // Bun opens the path once more when it sends, and takes what is there then. Who asks for the rest of the very file
-    // that it has a part of gets it from the one that is open.
+    // Bun opens the path again when it sends, and may find another file then. A client that asks with If-Range for
+    // the rest of the same file is served from the descriptor that is open.
     if (!isStill(file) || (status === 206 && field("if-range"))) return undefined;
     fs.closeSync(file.fd);
     showInline(headers);
     return bun.file(file.real).slice(offset, status === 200 ? BEYOND : offset + count);
   }
-  // Deno's goes on to the end of the file. HTTP/1.1 cuts it at the Content-Length; HTTP/2, where no request has a Host
-  // of its own, fails at the client over each byte that the file has grown by.
+  // Deno's file body goes on to the end of the file. HTTP/1.1 cuts it at the Content-Length. HTTP/2 (recognized by
+  // the missing Host field) does not, and the client rejects the response if the file has grown.
   if (!isDeno || offset + count !== file.size || !field("host")) return undefined;
   const native = openNative(file, offset);
   if (native) fs.closeSync(file.fd);
   return native;
 }
 
-/** Whether the file's path still leads to it. */
+/** Whether the path still leads to the same file. */
 function isStill(file: OpenFile): boolean {
   const stat = fs.statSync(file.real, { throwIfNoEntry: false });
   const id = stat && exactFileId(stat.dev, stat.ino);
   return id !== undefined && isSameFile(id, file);
 }
 
-/** One chunk at a time, when it is asked for. `begin`: called before the file is touched; false: it is another's now. */
+/**
+ * A stream that reads one chunk whenever it is pulled. `begin` is called before the file is touched, and returns
+ * false if another owner has taken the file.
+ */
 function streamOf(chunks: Chunks, begin?: () => boolean): ReadableStream<Uint8Array<ArrayBuffer>> {
   let hasBegun = begin === undefined;
   const own = () => hasBegun ||= begin!();
-  // The consumer may leave in the middle of a read, and the descriptor is in use until that is over.
+  // The consumer may cancel during a read; the descriptor is in use until the read is over.
   let reading: Promise<unknown> | undefined;
   return new ReadableStream({
     async pull(controller) {
@@ -185,8 +200,8 @@ function streamOf(chunks: Chunks, begin?: () => boolean): ReadableStream<Uint8Ar
 }
 
 /**
- * The runtime's own stream of a file, which reads outside of JavaScript. It has to be opened anew: node:fs's
- * descriptors have none. Undefined where the path has become another file meanwhile.
+ * The runtime's own stream of a file, which reads outside of JavaScript. The file must be opened again, because a
+ * node:fs descriptor has no such stream. Undefined if the path leads to another file now.
  */
 function openNative(
   file: OpenFile,

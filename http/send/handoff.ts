@@ -24,67 +24,76 @@ import {
   SERVER_CLOSED,
 } from "../../reasons.ts";
 
-/** A connection of the server's, as it stood before the response. */
+/** A connection of the server, in its state before the response. */
 export interface Connection {
   readonly libc: Libc;
-  /** The server's own descriptor, which it may close at any await; and the number that only its socket has. */
+  /** The server's own descriptor, which it may close at any await, and the cookie that identifies its socket. */
   readonly fd: number;
   readonly cookie: bigint;
   /** Bytes that the server had written. */
   readonly written: number;
-  /** Whether the client had ended its own direction. */
+  /** Whether the client had half-closed the connection. */
   readonly halfClosed: boolean;
 }
 
-/** How the response is to be told from what else the server might write. */
+/** How to tell the response from other output of the server. */
 export interface Plan {
   readonly connection: Connection;
   /** Bytes of the head that the server will write, {@link CLOSE} aside. */
   readonly head: number;
   /**
-   * Whether the server may compress the body: then the head must have left before any of that is given, as a longer head
-   * and a shorter body can come to the same.
+   * Whether the server may compress the body. Then the head must have been sent before we give the server any of the
+   * body, because a longer head and a shorter body could add up to the same length.
    */
   readonly compressible: boolean;
 }
 
-/** Which way a body goes. */
+/** How a body is sent. */
 export interface BodyWay {
-  /** Past the server by sendfile(2) or (rarely) by read and write; or by the server itself. */
+  /** "sendfile" or (rarely) "copy": past the server, on its socket. "native": by the server itself. */
   via: Via | "native";
-  /** Why not by sendfile(2). A server that uses it itself, as Bun's does, has "native" and no reason. */
+  /**
+   * Why sendfile(2) is not used. For a server that uses sendfile(2) itself, as Bun's does, `via` is "native" and
+   * there is no reason.
+   */
   reason?: string;
   /** The reason in a word, which stays the same where its text is put better. */
   code?: ReasonCode;
 }
 
-/** The server sends some bytes of the file, at most so many: how many, nobody can foresee. */
+/**
+ * The most bytes of the file that the server sends itself. The number is random, so no other output can match it by
+ * accident.
+ */
 export const FIRST = 16 * 1024;
 
-/** And at least so many: more than what it may add to the head. */
+/** The fewest such bytes: more than what the server may add to the head. */
 const LEAST = 64;
 
 /**
- * What hyper adds where it has decided by itself to end the connection, also to a head that says so: the request asked
- * for that, or its body was not read.
+ * The field that hyper adds if it decides to close the connection (the request asked for it, or its body was not
+ * read), even if the head already has that field.
  */
 const CLOSE = "connection: close\r\n";
 
-/** Milliseconds for which the head may take to leave. */
+/** Timeout in milliseconds for the server to write the head. */
 const HEAD_TIMEOUT_MS = 100;
 
-/** Turns of the event loop after which waiting for the head is given to a timer. */
+/** Rounds of the event loop after which we wait for the head with a timer instead. */
 const TURNS = 20;
 
-/** Milliseconds between two looks at whether the client's system has acknowledged all: first, and at most. */
+/**
+ * Milliseconds between two checks whether the client's system has acknowledged everything: the first pause and the
+ * longest.
+ */
 const LOOK = [1, 50];
 
-/** Milliseconds for which a client that has all may keep the connection open. */
+/** Milliseconds for which a client that has received everything may keep the connection open. */
 const LINGER = 2000;
 
 const HAS_LEFT = "";
 
-/** What sending takes, open and checked. */
+/** The open descriptors that the handoff sends with, both checked. */
 interface Held {
   readonly file: OpenFile;
   /** A duplicate of the server's descriptor. */
@@ -92,11 +101,12 @@ interface Held {
 }
 
 /**
- * The body of a response that the server begins and sendfile(2) goes on with.
+ * A response body that the server begins to send and sendfile(2) continues.
  *
- * The server is given some of the file's first bytes. Once the connection has written exactly the head and these, it
- * is the right one, speaks plain HTTP/1, and nothing is left before the next byte, which from there on comes from the
- * kernel. Where it comes out different, or not in time, the server gets the rest too.
+ * We give the server some of the file's first bytes. Once the connection has written exactly the head and these
+ * bytes, we know that it is the right connection, that it speaks plain HTTP/1, and that the server has nothing left
+ * to write; sendfile(2) then sends the rest. If the written count differs, or does not come in time, the server gets
+ * the rest, too.
  */
 export class Handoff {
   readonly #plan: Plan;
@@ -105,13 +115,13 @@ export class Handoff {
   readonly #told: (way: BodyWay) => void;
   readonly #abort = new AbortController();
   #held: Held | undefined;
-  /** Set once the rest is the server's. */
+  /** Set once the server sends the rest. */
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
   /** Bytes of the body that the server was given before the rest. */
   #given = 0;
   #running: Promise<unknown> | undefined;
 
-  /** `original`: the body that `stream` stands for. */
+  /** `original`: the body of the handler's response, which `stream` describes. */
   constructor(
     plan: Plan,
     original: ReadableStream<Uint8Array<ArrayBuffer>>,
@@ -124,7 +134,7 @@ export class Handoff {
     this.#told = told;
   }
 
-  /** As a body. */
+  /** The body to give to the server. */
   toStream(): ReadableStream<Uint8Array<ArrayBuffer>> {
     const sent = this.#plan.connection.halfClosed ? this.#sendAlone() : undefined;
     this.#running = sent?.catch(() => {});
@@ -142,13 +152,13 @@ export class Handoff {
   }
 
   /**
-   * Sends all of the body once the server has closed its descriptor, and tells whether it did. The server (hyper) gives
-   * a client up that has ended its own direction, as soon as the head has left and perhaps before it asks for the body.
-   * The duplicate keeps the connection up, and nobody else can write to it then.
+   * Sends the whole body once the server has closed its descriptor; resolves to whether it was sent. The server
+   * (hyper) drops a client that has half-closed as soon as the head is sent, perhaps before it pulls the body. Our
+   * duplicate keeps the connection open, and nobody else can write to it then.
    */
   async #sendAlone(): Promise<boolean> {
     const held = this.#hold();
-    if (typeof held === "string") return false; // the next try says why
+    if (typeof held === "string") return false; // #next() tries again and reports the reason
     this.#held = held;
     try {
       const { connection: { libc, fd, cookie, written }, head } = this.#plan;
@@ -183,21 +193,21 @@ export class Handoff {
     return undefined;
   }
 
-  /** The file opened anew, and the socket's descriptor made ours; or why not. */
+  /** Opens the file again and duplicates the socket's descriptor. Returns the reason if that fails. */
   #hold(): Held | string {
     const { libc, fd, cookie } = this.#plan.connection;
     const { real } = this.#stream.body.file;
     const file = openRegular(real);
     if (file.kind === "failure") return FILE_GONE;
     const out = isSameFile(file, this.#stream.body.file) ? libc.dup(fd) : -1;
-    // Looked at after the duplicate was made: from here on nobody can put another in its place.
+    // The cookie is compared on the duplicate: nobody can put another socket in its place.
     if (out >= 0 && libc.cookie(out) === cookie) return { file, out };
     fs.closeSync(file.fd);
     if (out >= 0) libc.close(out);
     return out >= 0 ? SERVER_CLOSED : FILE_REPLACED;
   }
 
-  /** What frames the first part, and the first bytes of that. */
+  /** The header of the first part (multipart only), and a random number of the part's first bytes. */
   async #first({ file }: Held): Promise<Uint8Array<ArrayBuffer>> {
     const [{ header, offset }] = this.#stream.body.parts;
     const frame = new TextEncoder().encode(header);
@@ -213,7 +223,10 @@ export class Handoff {
     return bytes;
   }
 
-  /** Undefined once the head and what was given have left, and the connection takes more; otherwise why that is not so. */
+  /**
+   * Resolves to undefined once the head and the given bytes have been written; otherwise to the reason to leave the
+   * rest to the server.
+   */
   async #hasLeft({ out }: Held): Promise<string | undefined> {
     const { connection: { libc, written }, head } = this.#plan;
     const expected = written + head + this.#given;
@@ -227,7 +240,7 @@ export class Handoff {
     return outcome ?? HEAD_LATE;
   }
 
-  /** What `look` gives, once it is something; undefined where it stays false for too long. */
+  /** Calls `look` until it returns something other than false, and returns that; undefined if that takes too long. */
   async #soon<T>(look: () => T | false): Promise<T | undefined> {
     const deadline = performance.now() + HEAD_TIMEOUT_MS;
     for (let i = 0; i < TURNS || performance.now() < deadline; i++) {
@@ -245,14 +258,14 @@ export class Handoff {
     const options = optionsOf(rest, rateLimit, "", this.#abort.signal);
     let via: Via | undefined;
     const observer: Observer = {
-      started: (start) => { // each part for itself
+      started: (start) => { // called once for each part
         if (start.via !== via) this.#told(start);
         via = start.via;
       },
       moved: () => {},
       holdsSocket: true,
     };
-    // The server's own stream of the file is not needed any more.
+    // The original stream of the file is no longer needed.
     const closed = this.#original.cancel();
     try {
       if (await sendParts(out, new SeenFile(file.fd, file), options, observer) < countOf(rest)) {
@@ -261,8 +274,8 @@ export class Handoff {
       libc.shutdown(out);
       await this.#acknowledged(out, file);
     } catch (error) {
-      libc.shutdown(out); // before its end, which the client sees by the length
-      // A client that leaves or stalls is not the handler's error, nor is a server that shuts down.
+      libc.shutdown(out); // before the end of the body: the client notices that the length is wrong
+      // If the client leaves or stalls, or the server shuts down, that is not an error of the handler.
       const isClients = error instanceof ConnectionClosedError || error instanceof SendfileTimeoutError;
       if (!isClients && !this.#abort.signal.aborted) throw error;
     } finally {
@@ -271,9 +284,9 @@ export class Handoff {
   }
 
   /**
-   * Waits until the client's system has all of it, and some time for the client to close (RFC 9112, 9.6). The server
-   * closes the connection when the body ends early for it, and where pipelined requests are unread then or come after,
-   * the kernel resets it and throws away what is on its way.
+   * Waits until the client's system has acknowledged everything, and then some time for the client to close (RFC
+   * 9112, 9.6). For the server the body ends early, so it closes the connection. If pipelined requests are unread
+   * then, or arrive later, the kernel resets the connection and discards the bytes in flight.
    */
   async #acknowledged(out: number, file: OpenFile): Promise<void> {
     const { libc } = this.#plan.connection;
@@ -287,7 +300,7 @@ export class Handoff {
       if (!state || state.closed || signal.aborted) return;
       const stat = libc.stat(file.fd);
       if (state.acked < state.written && typeof stat === "object" && stat.size < end) {
-        libc.reset(out); // the kernel may send zeros for what was cut off
+        libc.reset(out); // the kernel may send zeros in place of the truncated bytes
         throw new TruncatedError();
       }
       if (state.acked > acked) since = performance.now();
@@ -306,7 +319,7 @@ export class Handoff {
     return await this.#feed(this.#reader);
   }
 
-  /** The next chunk of the original behind what was given already. */
+  /** The next chunk of the original body, without the bytes that the server was given already. */
   async #feed(
     reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
   ): Promise<Uint8Array<ArrayBuffer> | undefined> {
@@ -319,9 +332,9 @@ export class Handoff {
     }
   }
 
-  /** The server has done with the body before its end. */
+  /** The server cancelled the body. */
   async #cancel(): Promise<void> {
-    // It gives a client up that has ended its own direction; our duplicate still leads there.
+    // The server drops a client that has half-closed, but our duplicate still reaches that client.
     const { libc } = this.#plan.connection;
     if (!this.#held || !libc.tcp(this.#held.out)?.halfClosed) this.#abort.abort();
     await this.#running;
@@ -342,7 +355,7 @@ export class Handoff {
   }
 }
 
-/** A body without its first `bytes`, which do not reach behind the first part. */
+/** A body without its first `bytes`, which must lie within the first part. */
 function skip(body: FileBody, bytes: number): FileBody {
   if (bytes === 0) return body;
   const { file, parts, trailer, length } = body;

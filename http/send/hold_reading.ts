@@ -3,24 +3,25 @@ import type { Socket } from "node:net";
 import process from "node:process";
 import { isBun, isDeno } from "../../runtime.ts";
 
-/** The part in use of the handle that a socket of Deno's has. */
+/** The members that we use of the handle of a node:net socket in Deno. */
 interface Handle {
   readStop(): unknown;
   readStart(): unknown;
 }
 
-/** Who has stopped each connection's reading last. */
+/** The last holder that stopped each connection's reading. */
 const holders = new WeakMap<Socket, symbol>();
 
 /**
- * Stops reading from the client until the returned function is called, which is to be right after `response.end()`.
+ * Stops reading from the client until the returned function is called. Call it right after `response.end()`.
  *
- * A client has all of a response before the server has ended it, and may close at once. In Deno a read that brings a
- * request goes on to read the end of the connection before what `end()` has scheduled runs; so a complete response was
- * "aborted" and never emitted 'finish' (measured: 12 to 23 of 40). Both runtimes also give up a response under way
- * where the client has only ended its own direction. That the client has left is seen by sending to it.
+ * A client receives the whole response before the server has ended it, and may close at once. In Deno the read that
+ * delivers the request also reads the end of the connection, before the work that `end()` scheduled runs; so a
+ * complete response was "aborted" and never emitted 'finish' (measured: 12 to 23 of 40). Both runtimes also give up a
+ * response under way if the client has only half-closed. While reading is stopped, a client that left is noticed
+ * because sending to it fails.
  *
- * A request with a body is read on: its client may take nothing before it has sent all.
+ * A request with a body is still read, because its client may read nothing before it has sent everything.
  */
 export function holdReading(request: IncomingMessage, socket: Socket): () => void {
   const { headers } = request;
@@ -35,13 +36,13 @@ export function holdReading(request: IncomingMessage, socket: Socket): () => voi
   handle.readStop();
   holders.set(socket, holder);
   const start = () => {
-    // Another may hold it by now: the response to a pipelined request, which has its turn within end().
+    // Another response may hold reading by now: end() starts the response to a pipelined request.
     if (!socket.destroyed && holders.get(socket) === holder) (handle as Handle).readStart();
   };
-  return () => process.nextTick(start); // behind what end() has scheduled
+  return () => process.nextTick(start); // after the work that end() scheduled
 }
 
-/** Waits for what the disk has to give, and does not read from the client meanwhile. */
+/** Waits for `work` (a read from disk), and does not read from the client meanwhile. */
 export async function holdReadingFor<T>(request: IncomingMessage, work: Promise<T>): Promise<T> {
   if (request.httpVersionMajor !== 1) return await work; // HTTP/2 shares its connection
   const release = holdReading(request, request.socket);

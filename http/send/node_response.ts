@@ -14,22 +14,25 @@ import { loadSmall } from "./small.ts";
 import { LeftError, type Outcome, problemOf, type Sent, transmit } from "./socket.ts";
 
 /**
- * Files up to so many bytes are read and written with the head. In Deno none: sendfile is as fast at 4 KiB and a quarter
- * faster at 64 (measured). In Bun the head has to leave first, a turn of the loop earlier: 4 KiB by sendfile takes 3
- * times as long, 64 KiB twice, 128 KiB about the same.
+ * Files up to this many bytes are read and written together with the head. In Deno none: sendfile is as fast at 4 KiB
+ * and a quarter faster at 64 KiB (measured). In Bun the head has to be sent one round of the event loop before
+ * sendfile: 4 KiB take 3 times as long that way, 64 KiB twice, 128 KiB about the same.
  */
 const SMALL = "Deno" in globalThis ? 0 : 128 * 1024;
 
-/** Requests of one connection that may wait for their turn: browsers send none ahead, load generators some dozens. */
+/**
+ * The most requests of one connection that may wait for their turn: browsers do not pipeline, load generators send
+ * some dozens ahead.
+ */
 const QUEUE = 1000;
 
 /** The requests of each connection that wait for their turn. */
 const queues = new WeakMap<Socket, number>();
 
 /**
- * A pipelined request's response gets its socket once the one before it has ended; until then every byte sent would
- * land inside that. Where the connection ends first the turn never comes, and nothing is left behind. Undefined where
- * it is its turn.
+ * The response to a pipelined request gets its socket once the response before it has ended; until then every byte
+ * sent would land inside that one. If the connection ends first, the promise never resolves, and nothing leaks.
+ * Undefined if it is this response's turn already.
  */
 export function inTurn(request: IncomingMessage, response: ServerResponse): Promise<void> | undefined {
   return response.socket ? undefined : turn(request, response);
@@ -38,7 +41,8 @@ export function inTurn(request: IncomingMessage, response: ServerResponse): Prom
 function turn({ socket }: IncomingMessage, response: ServerResponse): Promise<void> {
   const waiting = (queues.get(socket) ?? 0) + 1;
   queues.set(socket, waiting);
-  // sendfile(2) does not count against the stream's backpressure, so nothing else would stop the reading ahead.
+  // The stream's backpressure does not see bytes sent by sendfile(2), so nothing else would limit how far we read
+  // ahead.
   if (waiting > QUEUE) socket.destroy();
   return new Promise((resolve) => {
     response.once("socket", () => {
@@ -49,8 +53,9 @@ function turn({ socket }: IncomingMessage, response: ServerResponse): Promise<vo
 }
 
 /**
- * Ends the connection under a response that cannot be completed. By the socket: where the head has not left yet Bun's
- * `response.destroy()` sends one of its own, an empty 200 (oven-sh/bun#39366). In HTTP/2 only the stream ends.
+ * Ends the connection of a response that cannot be completed. We destroy the socket, because Bun's
+ * `response.destroy()` sends an empty 200 if the head was not sent yet (oven-sh/bun#39366). In HTTP/2 only the stream
+ * ends.
  */
 export function cutOff(response: ServerResponse): void {
   const { req, socket } = response;
@@ -58,7 +63,7 @@ export function cutOff(response: ServerResponse): void {
   response.destroy();
 }
 
-/** Sends an answer, exactly as long as its head says, or ends the connection. Closes the file. */
+/** Sends a response plan with exactly the length that its head promises, or ends the connection. Closes the file. */
 export async function deliver(
   request: IncomingMessage,
   response: ServerResponse,
@@ -66,7 +71,7 @@ export async function deliver(
   requestHead: RequestHead,
   resolved: ResolvedOptions,
 ): Promise<Sent> {
-  // Nobody will read the request's body, and Deno stops at what is left of it: the next request would never come.
+  // Nobody reads the request's body, and Deno does not read past it: the next request would never arrive.
   if ("content-length" in request.headers || "transfer-encoding" in request.headers) request.resume();
   const loading = loadSmall(plan, requestHead, resolved, SMALL);
   const { status, headers, body, problem } = loading instanceof Promise
@@ -93,9 +98,10 @@ export async function deliver(
 }
 
 /**
- * Takes off what was set on a response before and would contradict what is sent now: what frames it, what describes a
- * file, and what would let caches keep an error. What was set for the file that is sent is among `headers` already.
- * `Vary` is merged: another's (CORS middleware's) would be gone, as writeHead puts ours in its place.
+ * Removes fields that were set on the response earlier and contradict what is sent now: fields that frame the body,
+ * that describe a file, or that would let caches store an error. Fields set for the file that is sent are in
+ * `headers` already. `Vary` is merged, because writeHead would replace the value of others (CORS middleware) with
+ * ours.
  */
 function clearBefore(response: ServerResponse, status: number, headers: Fields): void {
   for (const name of response.getHeaderNames()) {
@@ -111,12 +117,12 @@ function clearBefore(response: ServerResponse, status: number, headers: Fields):
   }
 }
 
-/** Fields that node:http itself looks at: a handler may say that the connection is to end. */
+/** Fields that node:http interprets itself: a handler may request that the connection ends. */
 const PERSISTENCE = new Set(["connection", "date", "keep-alive"]);
 
-/** Why the body has to go through the response's own `write`; undefined where the socket can be written to. */
+/** The reason why the body must go through the response's own `write`; undefined if we may write to the socket. */
 function whyThroughResponse(response: ServerResponse): string | undefined {
-  // A middleware that compresses has put its own in place, and perhaps its Content-Encoding into the head.
+  // A compressing middleware has replaced `write`, and may have added its Content-Encoding to the head.
   if (Object.hasOwn(response, "write")) return "the response is wrapped";
   try {
     adapterOf(response.socket as Socket);
@@ -146,11 +152,11 @@ async function sendBody(
     else cutOff(response);
     return outcome;
   } finally {
-    release(); // also where a middleware's `end` throws
+    release(); // also if a middleware's `end` throws
   }
 }
 
-/** The insides of node:http's OutgoingMessage in use. */
+/** The internals of node:http's OutgoingMessage that we use. */
 interface Outgoing {
   _header?: unknown;
   _headerSent?: boolean;
@@ -158,9 +164,9 @@ interface Outgoing {
 }
 
 /**
- * The response's head as text, which then is ours to send: so it goes in one segment with the file's first bytes, and
- * without a write of its own, which costs Deno more than all the rest. Sent by the response itself, and "", where its
- * insides are not those of Node.js.
+ * Takes the response's head as text, so that we send it in one segment with the file's first bytes: a separate write
+ * costs Deno more than all the rest. Returns "" if the internals are not those of Node.js; then the response sends
+ * its head itself.
  */
 function takeHead(response: ServerResponse): string {
   const inside = response as unknown as Outgoing;
@@ -199,8 +205,8 @@ async function writeBody(
 }
 
 /**
- * When a response has room again. It listens once for a whole body: a middleware that compresses gives what listens to
- * 'drain' to a stream of its own, where `off` does not find it.
+ * Waits until a response can take more. It adds one listener for a whole body, because a compressing middleware moves
+ * 'drain' listeners to its own stream, where `off` does not find them.
  */
 class Room {
   readonly #response: ServerResponse;
@@ -213,7 +219,7 @@ class Room {
     response.on("close", this.#listener);
   }
 
-  /** To be called where `write` has just returned false. Resolves also where the response has been closed. */
+  /** Call it when `write` has just returned false. Resolves also if the response was closed. */
   async wait(): Promise<void> {
     if (!this.#response.destroyed) await new Promise<void>((resolve) => this.#wake = resolve);
   }

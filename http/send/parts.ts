@@ -3,7 +3,7 @@ import type { SendfileOptions } from "../../transfer/options.ts";
 import type { FileBody } from "../root/open_file.ts";
 import { stallLimit } from "./stall.ts";
 
-/** A body's parts as `sendParts` takes them; `head` goes before the first. */
+/** Converts a body's parts to options for `sendParts`; `head` is sent before the first part. */
 export function optionsOf(
   { parts, trailer }: FileBody,
   rateLimit: number | undefined,
@@ -31,7 +31,10 @@ export function countOf({ parts }: FileBody): number {
 
 const utf8 = new TextEncoder();
 
-/** The bytes of a head: Latin-1. Deno's Buffer goes through it in JavaScript, so only where it is not plain ASCII. */
+/**
+ * Encodes a head in Latin-1. Deno's Buffer does that in JavaScript and is slow, so it is used only if the head is not
+ * plain ASCII.
+ */
 export function bytesOf(head: string): Uint8Array {
   const bytes = utf8.encode(head);
   return bytes.length === head.length ? bytes : Buffer.from(head, "latin1");

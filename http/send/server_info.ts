@@ -1,8 +1,10 @@
 import { OWN_SERVER } from "../keep_file.ts";
 
-/** What the runtime's server tells of a request: to handlers as their second argument, and where srvx has that. */
+/**
+ * The information that a server gives with a request: the handler's second argument, or `request.runtime` under srvx.
+ */
 
-/** srvx calls its handlers with the request alone, and its middleware with a function of its own as the second. */
+/** srvx passes handlers only the request, and passes middleware its own function as the second argument. */
 interface WithRuntime {
   readonly runtime?: {
     readonly deno?: { readonly info?: unknown };
@@ -10,7 +12,7 @@ interface WithRuntime {
   };
 }
 
-/** Where Deno.serve has the request's connection from. */
+/** The address of the client, as Deno.serve reports it. */
 export function remoteAddrOf(
   request: Request,
   info: unknown,
@@ -19,13 +21,13 @@ export function remoteAddrOf(
   return addrOf(info) ?? addrOf((request as WithRuntime).runtime?.deno?.info);
 }
 
-/** Whether it is a Bun.serve that has called the handler. */
+/** Whether Bun.serve called the handler. */
 export function isBunServer(request: Request, info: unknown): boolean {
   const isServer = (value: unknown) => typeof value === "object" && value !== null && "requestIP" in value;
   return isServer(info) || isServer((request as WithRuntime).runtime?.bun?.server);
 }
 
-/** Whether it is a server of this package that has called the handler, which sends files itself. */
+/** Whether a server of this package called the handler. Such a server sends files itself. */
 export function isOwnServer(request: Request, info: unknown): boolean {
   const isOwn = (value: unknown) => typeof value === "object" && value !== null && OWN_SERVER in value;
   return isOwn(info) || isOwn((request as WithRuntime).runtime?.deno?.info);
@@ -34,8 +36,8 @@ export function isOwnServer(request: Request, info: unknown): boolean {
 const url = Object.getOwnPropertyDescriptor(Request.prototype, "url")?.get;
 
 /**
- * Whether a request came by TLS. By the URL that the server gave it: with `trustProxy` srvx puts another over it, that
- * of the proxy in front, whose connection to here is in the clear.
+ * Whether a request came over TLS. We look at the URL that the runtime's server set. With `trustProxy` srvx overrides
+ * it with the URL of the proxy in front, although the connection from the proxy is cleartext.
  */
 export function isTls(request: Request): boolean {
   return serversUrlOf(request).startsWith("https:");

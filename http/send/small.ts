@@ -4,9 +4,9 @@ import { failure, isFileBody } from "../root/open_file.ts";
 import type { ResolvedOptions } from "../options.ts";
 
 /**
- * The answer with its file's bytes, where they are no more than `limit` and no rate limit spreads them; as it is
- * otherwise. In `scratch`, if there is one, where they are there at once. What cannot be read, or not whole, is an
- * answer of its own: nothing has left yet.
+ * Replaces the file of a response plan by its bytes, if they are at most `limit` and there is no rate limit;
+ * otherwise returns the plan unchanged. The bytes are in `scratch` (if given) when they could be read at once. If the
+ * file cannot be read completely, returns a plan for an error response: nothing has been sent yet.
  */
 export function loadSmall(
   plan: ResponsePlan,

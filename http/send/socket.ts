@@ -8,24 +8,27 @@ import { TruncatedError } from "./body.ts";
 import type { FileBody } from "../root/open_file.ts";
 import { countOf, optionsOf } from "./parts.ts";
 
-/** What came of a response. */
+/** The result of sending a response. */
 export interface Sent {
   /** The status that was sent. */
   readonly status: number;
-  /** Bytes of the body that were handed to the system, without what frames its parts. */
+  /** Bytes of the body that were passed to the system, without the headers of multipart parts. */
   readonly bytes: number;
-  /** The way the file took: `sendfile`, `copy (reason)`, or `-` where none was sent. */
+  /** How the file was sent: `sendfile`, `copy (reason)`, or `-` if no file was sent. */
   readonly way: string;
-  /** Why the response was cut off, or what is not for the client to know. */
+  /** Why the response was cut off, or a detail that only the log may contain. */
   readonly problem?: string;
 }
 
-/** What came of a body. With a problem the connection is to be ended: the client has not got what it was promised. */
+/**
+ * The result of sending a body. If it has a problem, the connection must be closed: the client did not receive the
+ * promised length.
+ */
 export type Outcome = Omit<Sent, "status">;
 
 /**
- * Sends `head` and the body on the connection's own socket. Closes the file. Neither throws nor rejects. `held`: ends
- * it, and is aborted before the socket's descriptor is closed.
+ * Sends `head` and the body on the connection's own socket. Closes the file. Neither throws nor rejects. `held`: a
+ * signal that ends the transfer, and that the owner aborts before it closes the socket's descriptor.
  */
 export function transmit(
   socket: SendfileSocket,
@@ -66,7 +69,7 @@ export function transmit(
 /** The client has left. */
 export class LeftError extends Error {}
 
-/** An error as a log says it. */
+/** The text of an error for a log. */
 export function problemOf(error: unknown): string {
   const { code, name, message } = error as Error & { code?: string };
   if (error instanceof SendfileTimeoutError) return `the client stalled: ${message}`;

@@ -1,14 +1,14 @@
-/** How long a client may take nothing of a response. */
+/** The default limit in milliseconds. */
 const LIMIT = 120_000;
 
 let limit = LIMIT;
 
-/** Milliseconds for which a client may acknowledge nothing of a body before it is given up. */
+/** Milliseconds without any acknowledgement after which we give a client up. */
 export function stallLimit(): number {
   return limit;
 }
 
-/** For tests: another limit in milliseconds, or (undefined) the usual one. */
+/** For tests: sets another limit in milliseconds; undefined restores the default. */
 export function replaceStallLimit(replacement: number | undefined): void {
   limit = replacement ?? LIMIT;
 }

@@ -30,44 +30,45 @@ export type { BodyWay };
 /** Options of {@link withSendfile}. */
 export interface WithSendfileOptions {
   /**
-   * Bodies of fewer bytes are left to the server, as the connection ends with a response that is sent past it. Only on
+   * The server sends bodies of fewer bytes itself, because a response by sendfile(2) ends the connection. Only on
    * Deno.
    *
    * @default {2097152}
    */
   threshold?: number;
-  /** Told which way each body goes that is a file's still, and why not by sendfile(2). */
+  /** Called for each body that is still a file's, with how it is sent, and why not by sendfile(2). */
   onBody?: (way: BodyWay, request: WebRequest) => void;
 }
 
-/** A handler of `Deno.serve`, as much of it as is needed. `Info`: what the server tells of a request beside it. */
+/** A handler for `Deno.serve`. `Info`: the server's information about the request. */
 export type Handler<Info> = (request: WebRequest, info: Info) => WebResponse | Promise<WebResponse>;
 
 const THRESHOLD = 2 * 1024 * 1024;
 
 /**
- * Bytes of a body for which one descriptor is looked at: a look takes 0.2 to 0.5 µs, and sendfile spares 0.15 µs of CPU
- * time a KiB (measured).
+ * Bytes of a body for which checking one descriptor is worth it: one check takes 0.2 to 0.5 µs, and sendfile saves
+ * 0.15 µs of CPU time per KiB (measured).
  */
 const WORTH = 4 * 1024;
 
 /** The reason phrases that hyper writes. Other statuses have no file. */
 const REASONS: Readonly<Record<number, string>> = { 200: "OK", 206: "Partial Content" };
 
-/** What hyper adds: `date: Sun, 06 Nov 1994 08:49:37 GMT`. */
+/** Length of the field that hyper adds: `date: Sun, 06 Nov 1994 08:49:37 GMT`. */
 const DATE = 37;
 
 /**
- * Makes the file bodies of a handler for `Deno.serve` leave by sendfile(2): those of `serveFile` and `serveDir`, through
- * whatever router and middleware, as long as nobody has put another body in their place. Everything else is returned as
- * the handler gave it, and so is a file wherever anything is in doubt: TLS, HTTP/2, a unix socket, no FFI permission,
- * compression, a connection that is not known to be the request's. It has to be the outermost handler.
+ * Wraps a handler for `Deno.serve` so that sendfile(2) sends the file bodies of `serveFile` and `serveDir`. They may
+ * pass through any router and middleware that does not replace the body. Every other response is returned unchanged,
+ * and so is a file if anything is in doubt: TLS, HTTP/2, a unix socket, no FFI permission, compression, a connection
+ * that cannot be proved to be the request's. It must be the outermost handler.
  *
- * The connection ends with such a response. Requests that are pipelined behind it are not answered (RFC 9112, 9.6).
- * On Bun responses stay as they are, as Bun.serve sends files by sendfile(2) itself from 1 MiB up; `onBody` and
- * `sendfileStats()` are told which. In `serve` of this package it leaves all files to the server, which sends them so.
+ * The connection ends after such a response. Requests that are pipelined after it are not answered (RFC 9112, 9.6).
+ * On Bun responses are unchanged, because Bun.serve itself sends files by sendfile(2) from 1 MiB on; `onBody` and
+ * `sendfileStats()` report which. Under this package's `serve` it leaves all files to that server, which uses
+ * sendfile(2) itself.
  *
- * Where it is called with the request alone, as by srvx, the connection is taken from `request.runtime`.
+ * If it is called with the request alone, as by srvx, it takes the connection from `request.runtime`.
  *
  * Throws `TypeError` or `RangeError` for bad options.
  *
@@ -123,7 +124,7 @@ export function withSendfile<Info>(
   return (request, info) => {
     if (isOwnServer(request, info)) return handler(request, info as Info);
     const before = countFileStreams();
-    const response = handler(request, info as Info); // undefined only where the server has none
+    const response = handler(request, info as Info); // undefined only if the server gives none
     const pass = (response: Response) =>
       countFileStreams() === before ? response : finish(response, request, info);
     return response instanceof Promise ? response.then(pass) : pass(response);
@@ -136,14 +137,17 @@ function countNative(reason: string | undefined): void {
   else count(reason);
 }
 
-/** The file that a response's body still is. The body of other responses is not looked at, which would change it. */
+/**
+ * The file of a response's body, if it still has one. The body of other responses is not accessed, because that would
+ * change it.
+ */
 function streamOf(response: Response): FileStream | undefined {
   if (response.headers.get("accept-ranges") !== "bytes") return undefined;
   const { body } = response;
   return body && !body.locked ? fileStreamOf(body) : undefined;
 }
 
-/** All that the way past the server takes, or why it is not gone. */
+/** The plan for a handoff, or the reason against one. */
 function planOf(
   response: Response,
   { body }: FileStream,
@@ -161,7 +165,7 @@ function planOf(
   if (body.parts[0].count <= FIRST) return SMALL_RANGE;
   const connection = connectionOf(loadLibc() as Libc, request, info, body.length);
   if (typeof connection === "string") return connection;
-  // To HTTP/1.1 hyper says so by itself where the request asks for it.
+  // In HTTP/1.1 hyper adds the field itself if the request asks for it.
   const requestHead = /(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "");
   const headers: [string, string][] = requestHead ? [] : [["connection", "close"]];
   if (connection.halfClosed) headers[0] = ["connection", `close, ${padding()}`];
@@ -174,15 +178,15 @@ function planOf(
 
 interface Known {
   readonly fd: number;
-  /** That of the socket behind `fd`. */
+  /** The cookie of the socket that `fd` refers to. */
   readonly cookie: bigint;
   readonly http1: boolean;
 }
 
-/** Whether a connection speaks HTTP/1, by its peer, so far as that is known. */
+/** Whether a connection speaks HTTP/1, by the address of its peer, as far as we know. */
 const known = new RecentMap<string, Known>(1000);
 
-/** The connection that a request came on, where it is certain and speaks HTTP/1; otherwise why not. */
+/** The connection that a request came on, if it is certain and speaks HTTP/1; otherwise the reason. */
 function connectionOf(libc: Libc, request: Request, info: unknown, length: number): Connection | string {
   const remoteAddr = remoteAddrOf(request, info);
   if (remoteAddr === undefined) return NO_ADDRESS;
@@ -190,7 +194,8 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
   const { hostname, port } = remoteAddr;
   const peer = `${hostname} ${port}`;
   const before = known.get(peer);
-  // The search is needed each time where the answer is yes: a second connection may have the same peer by now.
+  // Only "no" may be answered from the cache. For "yes" we search each time: a second connection may have the same
+  // peer by now.
   if (before?.http1 === false && libc.cookie(before.fd) === before.cookie) return NOT_FIRST;
   const remote = libc.parseEndpoint(hostname, port);
   if (!remote) return ADDRESS_NOT_IP;
@@ -199,8 +204,8 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
   const cookie = libc.cookie(fd);
   const state = libc.tcp(fd);
   if (cookie === 0n || !state) return NO_TCP_INFO;
-  // Before its first response an HTTP/1 connection has written nothing, one of HTTP/2 its settings; and no request of
-  // HTTP/2 has the field Connection (RFC 9113, 8.2.2).
+  // Before its first response an HTTP/1 connection has written nothing, whereas an HTTP/2 connection has written its
+  // SETTINGS; and an HTTP/2 request never has the field Connection (RFC 9113, 8.2.2).
   const http1 = before?.cookie === cookie
     ? before.http1
     : state.written === 0 || request.headers.has("connection");
@@ -211,13 +216,13 @@ function connectionOf(libc: Libc, request: Request, info: unknown, length: numbe
 }
 
 /**
- * A connection option that nobody knows (RFC 9110, 7.6.1), and so of no meaning but its length. Of a client that has ended
- * its direction the server writes the head alone: so that no other output can match it by accident, the head's length
- * has to be what nobody can foresee.
+ * A random unknown connection option (RFC 9110, 7.6.1), which has no effect but its length. To a client that has
+ * half-closed the server writes the head alone, so the length of the head must be random: then no other output can
+ * match it by accident.
  */
 function padding(): string {
   return "x".repeat(1 + crypto.getRandomValues(new Uint16Array(1))[0] % PADDING);
 }
 
-/** Characters at most: a client may take no more than some kilobytes of a head. */
+/** The most characters: a client may accept only a few kilobytes of head. */
 const PADDING = 2048;
