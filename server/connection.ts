@@ -20,90 +20,96 @@ import type { Reply } from "./reply.ts";
 import { giveUpReply, type Outlet, sendReply } from "./send_reply.ts";
 import type { Transport } from "./transport.ts";
 
-/** What is served, and who is told of it. */
+/** What a server serves, and its callbacks. */
 export interface Site extends ConnectionLimitOptions {
   readonly resolved: ResolvedOptions;
   plan(request: Head, exchange: Exchange): ResponsePlan | Reply | Promise<ResponsePlan | Reply>;
-  /** Whether {@link handOver} has to answer, with the raw head of the request. */
+  /**
+   * Whether the engine cannot answer this request, so that {@link handOver} must. `head`: the raw head of the
+   * request.
+   */
   isForeign?(request: Head | Malformed, head: Uint8Array): boolean;
-  /** Takes a connection over from the first byte of a request that was not answered, until its end. */
+  /** Takes over a connection until its end, from the first byte of a request that was not answered. */
   handOver?(connection: HandedOver): Promise<void>;
-  /** What came of a request. `began`: when its head had come, by `performance.now()`. */
+  /** Called with the result of a request. `began`: when its head had arrived, by `performance.now()`. */
   readonly onSent?: (request: Head, sent: Sent, client: string | undefined, began: number) => void;
-  /** What `plan` has thrown: the client gets 500. */
+  /** Called with an error that `plan` threw; the client gets 500. */
   onError(error: unknown): void;
-  /** Called once the server ends: plans that wait for something must not be waited for. */
+  /** Called once when the server stops: pending plans must stop waiting. */
   onStop?(): void;
-  /** One line about what clients cause, such as a limit that is reached. */
+  /** Called with a line for the log about something that clients caused, such as a reached limit. */
   onWarning?(line: string): void;
 }
 
-/** Bytes of a body that are sent with the head, so that a small one takes one write. A listing may have millions. */
+/**
+ * Bytes of a body that are sent together with the head, so that a small body takes one write. A listing may have
+ * millions.
+ */
 const WITH_HEAD = 64 * 1024;
 
-/** What a site may know of the connection that a request came on. */
+/** The connection of a request, as a site may use it. */
 export interface Exchange {
   readonly transport: Transport;
-  /** Calls `onGone` once the client has ended its side or the connection is over, if that is before the response is. */
+  /** Calls `onGone` if the client half-closes or the connection ends before the response has been sent. */
   watch(onGone: () => void): void;
 }
 
-/** A connection that another server has to go on with. */
+/** A connection that is handed to another server. */
 export interface HandedOver {
   readonly transport: Transport;
-  /** As of {@link Transport}, with what was read already. */
+  /** As {@link Transport}'s, starting with the bytes that were read already. */
   read(into: Uint8Array): Promise<number>;
-  /** Writes all. Rejects where the connection is over. */
+  /** Writes all bytes. Rejects if the connection has ended. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Ends our side. The client has some seconds to end its own. */
+  /** Half-closes our side. The client has some seconds to close its own. */
   finish(): void;
-  /** Aborted once the connection is over. */
+  /** Aborted when the connection has ended. */
   readonly closed: AbortSignal;
 }
 
-/** What a response says of the connection's future, where it has to. */
+/** The value of the Connection field, if the response needs one. */
 type Persistence = "close" | "keep-alive" | undefined;
 
-/** Bytes of a request's body that are read over; where there are more, the connection ends. */
+/** Bytes of a request's body that are skipped. If the body is longer, the connection is closed. */
 const MAX_SKIPPED = 64 * 1024;
 
-/** Milliseconds for a request that is on its way when the server stops. */
+/** Milliseconds that we wait for a request in transit when the server stops. */
 const GRACE = 100;
 
-/** What a connection waits for, and how many seconds at most. Files have a time limit of their own. */
+/** The timeout in seconds for each state in which a connection waits. Files have their own timeout. */
 const TIMEOUT_SECONDS = {
-  /** A request: nginx's keepalive_timeout. */
+  /** Waits for a request: nginx's keepalive_timeout. */
   request: 75,
-  /** The rest of a head or of a body: client_header_timeout and client_body_timeout. */
+  /** Waits for the rest of a head or a body: client_header_timeout and client_body_timeout. */
   rest: 60,
-  /** Room for bytes that are no file's: send_timeout. */
+  /** Waits until the socket takes more bytes (not of a file): send_timeout. */
   get room() {
     return stallLimit() / 1000;
   },
-  /** Its own answer. */
+  /** Waits for the response plan. */
   plan: Infinity,
   file: Infinity,
-  /** A handler's stream, which may have nothing to say for as long as it likes. */
+  /** Waits for a handler's stream, which may be silent for any time. */
   stream: Infinity,
-  /** The same of a client that has ended its side: that it still listens shows only when something is sent to it. */
+  /** Waits for a stream for a client that has half-closed: only sending to it shows whether it still listens. */
   deserted: 5,
   tunnel: Infinity,
-  /** After the last response, the end of the client's side: RFC 9112, 9.6. */
+  /** Waits for the client to close after the last response: RFC 9112, 9.6. */
   end: 2,
 };
 
-/** What a connection waits for that may be closed for another one's sake. */
+/** The states in which a connection may be closed to make room for another one. */
 const IDLE: ReadonlySet<keyof typeof TIMEOUT_SECONDS> = new Set(["request", "rest", "end"] as const);
 
-/** What a look has seen of a connection: the same again means that nothing has happened. */
+/** A snapshot of a connection. Two equal ones mean that nothing happened in between. */
 interface Look {
   readonly waitsFor: keyof typeof TIMEOUT_SECONDS;
   readonly steps: number;
-  /** Bytes that the client has acknowledged, where they are asked for and the system tells. */
+  /** Bytes that the client has acknowledged, if we asked for them and the system tells. */
   readonly acked: number | undefined;
 }
 
-/** One connection: requests in, answers out, one after the other, however many have come. */
+/** One connection. It answers requests one after the other, also if several are pipelined. */
 export class Connection implements LimitedConnection, Exchange, HandedOver, Outlet {
   readonly transport: Transport;
   readonly #site: Site;
@@ -112,17 +118,17 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
   #waitsFor: keyof typeof TIMEOUT_SECONDS = "request";
   /** The last one that has come. */
   #request: Head | undefined;
-  /** Counts what has happened, so that a look tells whether anything has since the one before. */
+  /** Counts events, so that a check can tell whether anything happened since the last one. */
   #steps = 0;
   #lastLook: Look = { waitsFor: "request", steps: 0, acked: undefined };
-  /** For how many looks, one a second, nothing has happened. */
+  /** For how many checks (one per second) nothing has happened. */
   #seconds = 0;
   #stopping = false;
   readonly #closed = new AbortController();
-  /** Who is to be told that the client has left. */
+  /** Callbacks to call when the client has left. */
   #onGone: (() => void)[] = [];
   #hasEnded = false;
-  /** Present while an answer is waited for that may never come: ends the wait. */
+  /** Ends the wait for a response that may never come; set during such a wait. */
   #abandon: (() => void) | undefined;
 
   constructor(transport: Transport, site: Site, limits?: ConnectionLimits) {
@@ -182,11 +188,12 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return IDLE.has(this.#waitsFor) ? undefined : this.#request;
   }
 
-  /** Serves until the end. Rejects for nothing but a defect. */
+  /** Serves the connection until it ends. Rejects only because of a bug. */
   async run(): Promise<void> {
     try {
       while (await this.#turn()) {
-        // What has come already is answered without a wait; everybody else would have to.
+        // Requests that have already arrived are answered without a wait, so they must count against the budget:
+        // other connections would wait for all of them.
         spend(0);
         if (isTurnDue()) await rest();
       }
@@ -195,26 +202,28 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     }
   }
 
-  /** Ends it where it waits for a request; otherwise the response under way, or the next one, is the last. */
+  /**
+   * Closes the connection if it waits for a request. Otherwise the response under way, or the next one, is the last.
+   */
   stop(): void {
     this.#stopping = true;
     if (this.#waitsFor === "request") this.finish();
   }
 
-  /** To be called once a second: ends what is waited for too long. */
+  /** Checks the timeouts. Call it once a second. */
   look(): void {
     if (TIMEOUT_SECONDS[this.#waitsFor] === Infinity) {
       this.#seconds = 0;
       return;
     }
     const waitsFor = this.#waitsFor === "request" && this.#reader.waiting > 0 ? "rest" : this.#waitsFor;
-    // A listing of some megabytes, too, is for a client that takes it slowly.
+    // A client may read a listing of some megabytes slowly, so acknowledged bytes count as progress.
     const acked = waitsFor === "room" ? acknowledgedBy(adapterOf(this.transport.socket)) : undefined;
     const last = this.#lastLook;
     const isSame = waitsFor === last.waitsFor && this.#steps === last.steps && acked === last.acked;
     this.#seconds = isSame ? this.#seconds + 1 : 0;
     this.#lastLook = { waitsFor, steps: this.#steps, acked };
-    // The response has left; nobody needs the body that the server would wait for.
+    // The response is sent, and nobody needs the request's body that the server would wait for.
     const most = this.#stopping && waitsFor === "rest" ? TIMEOUT_SECONDS.end : TIMEOUT_SECONDS[waitsFor];
     if (this.#seconds < most) return;
     if (waitsFor === "room") this.#closed.abort(timedOut(most * 1000, 0));
@@ -226,7 +235,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     this.transport.close();
   }
 
-  /** One request and its answer. False: the connection is over. */
+  /** Handles one request and its response. False: the connection has ended. */
   async #turn(): Promise<boolean> {
     const request = await this.#next();
     if (request === undefined) return false;
@@ -262,7 +271,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return false;
   }
 
-  /** The next request, or the status that refuses it; undefined where none comes. */
+  /** The next request, or the status to reject it with; undefined if none comes. */
   async #next(): Promise<Head | number | "foreign" | undefined> {
     this.#step("request");
     const stop = this.#stopping ? setTimeout(() => this.stop(), GRACE) : undefined;
@@ -270,11 +279,11 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     clearTimeout(stop);
     if (bytes === undefined) return undefined;
     if (this.#waitsFor === "end") {
-      // It came too late. Closed over it, the connection would be reset, and what is on its way lost.
+      // The request came too late. Closing with unread bytes would reset the connection and lose bytes in flight.
       await this.#reader.drain();
       return undefined;
     }
-    this.#step("plan"); // from now on a stop waits for it
+    this.#step("plan"); // from now on stop() waits for this request
     if (typeof bytes === "number") return bytes;
     const head = parseHead(bytes);
     if (this.#site.isForeign?.(head, bytes)) {
@@ -290,7 +299,10 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     this.#steps++;
   }
 
-  /** The last response. What the client sends meanwhile is read: else it would wait with that, and not read either. */
+  /**
+   * Sends the last response. Meanwhile we read what the client sends: otherwise a client that is blocked in sending
+   * would not read our response.
+   */
   async #last(send: () => Promise<boolean>): Promise<false> {
     const drained = this.#reader.drain();
     if (await send()) {
@@ -311,7 +323,10 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return await this.#reader.skip(bytes);
   }
 
-  /** The answer to a request; 503, with which the connection ends, where there are too many or no descriptors. */
+  /**
+   * The response to a request. 503 and the end of the connection if there are too many connections or too few
+   * descriptors.
+   */
   #answerTo(request: Head): ResponsePlan | Reply | Promise<ResponsePlan | Reply> {
     const limits = this.#limits;
     if (!limits) return this.#ask(request);
@@ -323,7 +338,10 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return this.#affordable(request, requestHead, limits);
   }
 
-  /** `plan`, where there are descriptors for it. All that a file takes is open before its head is sent. */
+  /**
+   * Returns `plan` if enough descriptors are left for it, otherwise 503. A file's descriptors are all open before its
+   * head is sent.
+   */
   #affordable<T extends ResponsePlan | Reply>(
     request: Head,
     plan: T,
@@ -341,7 +359,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
   }
 
   async #askAgain(request: Head): Promise<ResponsePlan | Reply> {
-    await yieldToEventLoop(); // a closed connection's descriptor is free in the next turn
+    await yieldToEventLoop(); // the descriptor of a closed connection is free in the next round of the event loop
     return await this.#ask(request);
   }
 
@@ -349,7 +367,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return { ...planText(request, this.#site.resolved, 503), problem };
   }
 
-  /** True: all of the answer has been handed to the system. */
+  /** Sends a response. True: all of it was passed to the system. */
   async #respond(
     request: Head,
     plan: ResponsePlan | Reply,
@@ -377,7 +395,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return problem === undefined;
   }
 
-  /** An answer that is waited for no longer than the connection is there; undefined where that is over before. */
+  /** Waits for a response until the connection ends; undefined if that happens first. */
   #beforeEnd<T extends ResponsePlan | Reply>(promise: Promise<T>): Promise<T | undefined> {
     return new Promise((resolve, reject) => {
       const abandon = this.#abandon = () => {
@@ -436,13 +454,13 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
       await this.write(content.subarray(WITH_HEAD));
       return { bytes: content.length, way: "-" };
     } catch (error) {
-      const { aborted, reason } = this.#closed.signal; // of its own closing Deno says "operation canceled"
+      const { aborted, reason } = this.#closed.signal; // Deno reports its own close as "operation canceled"
       return { bytes: 0, way: "-", problem: problemOf(aborted ? reason : error) };
     }
   }
 }
 
-/** The head of a response, its empty line included. */
+/** The head of a response, including the empty line. */
 function headOf({ status, headers }: ResponsePlan, connection: Persistence): string {
   let head = `HTTP/1.1 ${status} ${REASONS[status]}\r\nDate: ${httpDate(Math.floor(Date.now() / 1000))}\r\n`;
   for (const name in headers) {
@@ -458,7 +476,7 @@ function isReply(plan: ResponsePlan | Reply): plan is Reply {
   return "kind" in plan;
 }
 
-/** Closes what an answer holds that will not be sent. */
+/** Closes what a response holds that will not be sent. */
 function giveUp(plan: ResponsePlan | Reply): void {
   if (isReply(plan)) giveUpReply(plan, socketClosed());
   else if (isFileBody(plan.body)) fs.closeSync(plan.body.file.fd);

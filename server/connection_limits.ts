@@ -1,24 +1,24 @@
 import { descriptorsLeft } from "./descriptors_left.ts";
 import type { Warnings } from "./warnings.ts";
 
-/** How many connections may be open. */
+/** Limits on the number of open connections. */
 export interface ConnectionLimitOptions {
-  /** Connections at once, a whole number from 1. @default as many as descriptors allow */
+  /** The most connections at once, a whole number from 1. @default as many as descriptors allow */
   readonly maxConnections?: number;
   /**
-   * Connections at once of one client address, a whole number from 1. All clients behind one proxy or NAT have one
-   * address. @default no limit
+   * The most connections at once from one client address, a whole number from 1. All clients behind one proxy or NAT
+   * share an address. @default no limit
    */
   readonly maxConnectionsPerAddress?: number;
 }
 
-/** A connection, as far as the limits look at it. */
+/** The members of a connection that the limits use. */
 export interface LimitedConnection {
   /** The client's address. */
   readonly client: string | undefined;
-  /** Whether some of a request has come, and not all of it. */
+  /** Whether a part of a request has arrived, but not all of it. */
   readonly isReading: boolean;
-  /** Whole seconds for which nothing has happened to it. */
+  /** Whole seconds without any activity. */
   readonly seconds: number;
   close(): void;
 }
@@ -27,51 +27,56 @@ export interface LimitedConnection {
 type Limit = "descriptors" | "connections" | "address";
 
 /**
- * Descriptors that connections leave where others are idle: a quarter of what there is at first, within these bounds.
- * So files seldom have to wait for an idle connection to be closed.
+ * Descriptors that we keep free by closing idle connections when a new one arrives: a quarter of those free at the
+ * start, within these bounds. So opening a file rarely has to close an idle connection first.
  */
 const RESERVE = { least: 16, most: 64 };
 
-/** Descriptors that files leave: for connections until they are closed, and for the poller (four on Bun, measured). */
+/**
+ * Descriptors that files must leave free: for new connections until they are closed, and for the poller (four on Bun,
+ * measured).
+ */
 const FILE_RESERVE = 12;
 
 /**
- * Descriptors that are never used up. Where accept(2) itself fails with EMFILE, Bun tries again without a pause, and
- * tells nobody.
+ * Descriptors that always stay free. If accept(2) itself fails with EMFILE, Bun retries in a busy loop and reports
+ * nothing.
  */
 const LAST_RESERVE = 4;
 
-/** Connections above a limit that may wait for their 503 at once. */
+/** The most connections above a limit that may wait for their 503 at once. */
 const MAX_EXCESS = 8;
 
-/** Seconds after which a connection above a limit is closed without a request. */
+/** Seconds after which a connection above a limit is closed if no request arrives. */
 const EXCESS_SECONDS = 5;
 
-/** Seconds without a byte after which a request that has begun is no longer under way. */
+/** Seconds without a byte after which an incomplete request counts as stalled. */
 const STALLED_SECONDS = 1;
 
 /**
- * Who stays where there is room for no more. At a limit (`maxConnections`, one address's, or the process's descriptors)
- * the connection that has waited longest for a request makes room for the new one, and where none waits, one that has
- * begun a request and sends no more of it. Where none can be closed, the new one's request gets 503, and ends it. Nothing
- * that is under way is ended.
+ * Decides which connections are closed at a limit (`maxConnections`, the limit of one address, or the process's
+ * descriptors). To make room for a new connection we close the one that has waited longest for a request, or else one
+ * whose request has stalled. If none can be closed, the new connection's request gets 503 and the new connection is
+ * closed. A request or response under way is never ended.
  */
 export class ConnectionLimits {
   readonly #options: ConnectionLimitOptions;
   readonly #warnings: Warnings;
   readonly #measure: (estimate: number) => number;
   readonly #admitted = new Set<LimitedConnection>();
-  /** Those admitted that wait for a request, or for a client's end; the longest wait first. */
+  /** Admitted connections that wait for a request or for the client to close, longest waiting first. */
   readonly #idle = new Set<LimitedConnection>();
-  /** Those admitted of each address, in the order in which they have become idle. Empty without a limit for it. */
+  /**
+   * Admitted connections of each address, in the order in which they became idle. Empty without a limit per address.
+   */
   readonly #byAddress = new Map<string, Set<LimitedConnection>>();
-  /** Those above `maxConnections` or one address's limit, the oldest first. */
+  /** Connections above `maxConnections` or the limit of one address, oldest first. */
   readonly #excess = new Set<LimitedConnection>();
-  /** Descriptors left when it was measured last. */
+  /** Free descriptors at the last measurement. */
   #left = Infinity;
   readonly #reserve: number;
 
-  /** Throws `RangeError`. `measure`: gives the descriptors that are left. */
+  /** Throws `RangeError`. `measure`: returns the number of free descriptors. */
   constructor(options: ConnectionLimitOptions, warnings: Warnings, measure = descriptorsLeft) {
     for (const name of ["maxConnections", "maxConnectionsPerAddress"] as const) {
       const value = options[name];
@@ -86,26 +91,26 @@ export class ConnectionLimits {
     this.#reserve = Math.min(RESERVE.most, Math.max(RESERVE.least, Math.floor(this.#left / 4)));
   }
 
-  /** To be called once a second: closes those above a limit that ask for nothing. */
+  /** Closes connections above a limit that send no request. Call it once a second. */
   tick(): void {
     for (const connection of this.#excess) {
       if (connection.seconds >= EXCESS_SECONDS) connection.close();
     }
   }
 
-  /** Takes a new connection in; true: it has closed another one or this one, as descriptors are running out. */
+  /** Registers a new connection. True: closed another connection or this one because descriptors are running out. */
   enter(connection: LimitedConnection): boolean {
     this.#look();
     if (this.#hasRoomFor(connection.client)) this.#admit(connection);
     else this.#exceed(connection);
-    // Clients that have just come need a moment to send their request.
+    // New clients need a moment to send their request, so a few idle connections are left alone.
     const isCrowded = this.#left < this.#reserve && this.#idle.size > MAX_EXCESS;
     if (!isCrowded && this.#left >= LAST_RESERVE) return false;
     if (!this.freeDescriptor()) connection.close();
     return true;
   }
 
-  /** To be called once a connection is over. */
+  /** Call it when a connection has ended. */
   leave(connection: LimitedConnection): void {
     this.#excess.delete(connection);
     if (!this.#admitted.delete(connection)) return;
@@ -115,7 +120,7 @@ export class ConnectionLimits {
     if (ofAddress?.delete(connection) && ofAddress.size === 0) this.#byAddress.delete(client!);
   }
 
-  /** Takes note whether a connection may be closed for another one's sake. */
+  /** Records whether a connection may be closed to make room for another one. */
   setIdle(connection: LimitedConnection, idle: boolean): void {
     if (!idle) this.#idle.delete(connection);
     else if (this.#admitted.has(connection)) {
@@ -125,31 +130,34 @@ export class ConnectionLimits {
     }
   }
 
-  /** Whether a request of this connection may be answered: it is within the limits, or is by now. */
+  /**
+   * Whether a request of this connection may be answered: the connection was within the limits when it arrived, or is
+   * now.
+   */
   admits(connection: LimitedConnection): boolean {
     if (!this.#excess.has(connection)) return true;
     if (!this.#hasRoomFor(connection.client)) return false;
     this.#excess.delete(connection);
     this.#admit(connection);
-    this.#idle.delete(connection); // its request has come
+    this.#idle.delete(connection); // its request has arrived
     return true;
   }
 
-  /** Whether a file that was just opened leaves enough descriptors, perhaps as idle connections make room for it. */
+  /** Whether enough descriptors are left after a file was opened. Closes idle connections if that helps. */
   affordsFile(): boolean {
-    // Each connection has one file open at most: with more left than that it need not be measured.
+    // Each connection has at most one file open. If more descriptors than that are left, we need not measure.
     if (this.#left - this.#admitted.size >= FILE_RESERVE) return true;
     this.#look();
     for (; this.#left < FILE_RESERVE; this.#left++) if (!this.freeDescriptor()) return false;
     return true;
   }
 
-  /** Closes a connection that waits for a request, as descriptors have run out or nearly so; false: there is none. */
+  /** Closes an idle connection because descriptors have (nearly) run out; false: there is none. */
   freeDescriptor(): boolean {
     return this.#makeRoom("descriptors", this.#idle);
   }
 
-  /** As {@link freeDescriptor}, where not even a connection could be accepted: files need some, too. */
+  /** As {@link freeDescriptor}, but frees several, because files need some too. For when accept has failed. */
   freeReserve(): boolean {
     let freed = 0;
     while (freed < FILE_RESERVE && this.freeDescriptor()) freed++;
@@ -179,7 +187,7 @@ export class ConnectionLimits {
     oldest.close();
   }
 
-  /** Whether one more connection of the client is within the limits, perhaps in another one's place. */
+  /** Whether the limits allow one more connection of this client, if necessary after closing another. */
   #hasRoomFor(client: string | undefined): boolean {
     const { maxConnections = Infinity, maxConnectionsPerAddress = Infinity } = this.#options;
     const ofAddress = client === undefined ? undefined : this.#byAddress.get(client);

@@ -2,12 +2,15 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { libc } from "../ffi/load.ts";
 
-/** What a process has open before it serves anybody (18 to 24 on Deno, 8 to 14 on Bun), and for a poller. */
+/**
+ * Descriptors that a process has open before it accepts connections (18 to 24 on Deno, 8 to 14 on Bun), plus those of
+ * a poller.
+ */
 const OWN = 32;
 
 /**
- * How many more descriptors this process can open; Infinity where its limit is not known. `estimate`: those that the
- * server has open, which are all to go by where the system does not count them.
+ * How many more descriptors this process can open; Infinity if the limit is not known. `estimate`: the number that
+ * the server has open, used if the system does not count them.
  */
 export function descriptorsLeft(estimate: number): number {
   const c = libc();
@@ -16,7 +19,7 @@ export function descriptorsLeft(estimate: number): number {
 }
 
 function readLimit(): number {
-  // Deno gives /proc to nobody with less than --allow-all, and would prompt.
+  // Deno allows reading /proc only with --allow-all, and would prompt otherwise.
   if (process.platform !== "linux" || "Deno" in globalThis) return Infinity;
   try {
     const limits = fs.readFileSync("/proc/self/limits", "latin1");

@@ -12,13 +12,13 @@ import { BodyError, takeFile } from "./send_reply.ts";
 import type { ServeAddr, ServeHandler, ServeHandlerInfo } from "./serve_types.ts";
 import { clientOf, type Tunnels } from "./tunnel.ts";
 
-/** A handler of requests, as the engine serves it. */
+/** Connects a fetch handler to the HTTP/1.1 engine. */
 export class FetchSite implements Site {
   readonly resolved: ResolvedOptions = resolveOptions({});
   readonly #handler: ServeHandler;
   readonly #onError: (error: unknown) => Response | Promise<Response>;
   readonly #tunnels: Tunnels;
-  /** What a request without Host was for. */
+  /** The host in the URL of a request without a Host field. */
   readonly #host: () => string;
 
   constructor(
@@ -38,7 +38,7 @@ export class FetchSite implements Site {
     if (!TARGET.test(head.target)) return this.#reply(visit, new Response(null, MALFORMED));
     try {
       const response: unknown = this.#handler(requestOf(visit), visit);
-      // What else can be awaited is, as in Deno.serve.
+      // Any other thenable is awaited, as in Deno.serve.
       return response instanceof Response
         ? this.#reply(visit, response)
         : this.#settle(visit, response as Promise<Response>);
@@ -92,7 +92,7 @@ export class FetchSite implements Site {
     };
   }
 
-  /** A body has failed whose head has left: there is no response any more that could say so. */
+  /** Reports a body that failed after its head was sent: the response can no longer report it. */
   #report(error: unknown): void {
     try {
       Promise.resolve(this.#onError(error)).catch(console.error);
@@ -109,7 +109,7 @@ export class FetchSite implements Site {
     console.error(line);
   }
 
-  /** The engine knows GET and HEAD without a body. Everything else is the runtime's own server's. */
+  /** The engine handles GET and HEAD without a body. Everything else goes to the runtime's own server. */
   isForeign(request: Head | Malformed, head: Uint8Array): boolean {
     if (request.kind === "malformed") return request.status === 505 && isPreface(head);
     const { method, body, fields } = request;
@@ -122,14 +122,14 @@ export class FetchSite implements Site {
   }
 }
 
-/** The forms that the target of GET and HEAD can have (RFC 9112, 3.2). */
+/** The forms that the target of a GET or HEAD can have (RFC 9112, 3.2). */
 const TARGET = /^(?:\/|https?:\/\/[^/?#])/i;
 
 const MALFORMED: ResponseInit = { status: 400, headers: { connection: "close" } };
 
 const PREFACE = new TextEncoder().encode("PRI * HTTP/2.0\r\n\r\n");
 
-/** Whether what came is the beginning of HTTP/2 (RFC 9113, 3.4). */
+/** Whether the received bytes are the HTTP/2 preface (RFC 9113, 3.4). */
 function isPreface(head: Uint8Array): boolean {
   return head.length === PREFACE.length && PREFACE.every((byte, i) => head[i] === byte);
 }
@@ -138,37 +138,37 @@ type Content = Exclude<Reply["body"], { stream: unknown }> | ReadableStream<Uint
 
 const utf8 = new TextEncoder();
 
-/** A response's body as it is sent. */
+/** The body of a response in the form in which we send it. */
 function contentOf({ body, fields }: ResponseParts): Content {
   if (body === null) return undefined;
   if (typeof body === "string") return utf8.encode(body);
   if (body instanceof Uint8Array) return body;
   const stream = fileStreamOf(body);
   if (!stream) return body;
-  // Somebody who has given it another length means another body, or has made a mistake that must show.
+  // A handler that set another Content-Length means another body, or made a mistake that must be visible.
   const told = fields.find(([name]) => name.toLowerCase() === "content-length")?.[1];
   if (told !== undefined && told !== String(stream.body.length)) return body;
   const file = takeFile(stream);
   if (!file) return body;
-  if (!stream.take) body.cancel().catch(() => {/* the runtime's own descriptor, which nobody reads */});
+  if (!stream.take) body.cancel().catch(() => {/* the runtime's own descriptor, which we do not read */});
   return { file, rateLimit: stream.rateLimit };
 }
 
-/** Bytes of a body; 0 where there is none. */
+/** Bytes of a body; 0 if there is none, undefined if its length is unknown. */
 function lengthOf(content: Content): number | undefined {
   if (content === undefined) return 0;
   if (content instanceof Uint8Array) return content.length;
   return content instanceof ReadableStream ? undefined : content.file.length;
 }
 
-/** Gives up a body that is not sent. */
+/** Releases a body that is not sent. */
 function discard(content: Exclude<Content, undefined>): void {
   if (content instanceof Uint8Array) return;
   if (content instanceof ReadableStream) content.cancel().catch(() => {/* nobody waits for it */});
   else fs.closeSync(content.file.file.fd);
 }
 
-/** What is known of a request beside its head, made as far as somebody asks for it. */
+/** The data of a request apart from its head, created on demand. */
 class Visit implements RequestSource, ServeHandlerInfo {
   readonly [OWN_SERVER] = true;
   readonly head: Head;
@@ -176,7 +176,7 @@ class Visit implements RequestSource, ServeHandlerInfo {
   readonly #host: () => string;
   #abort: AbortController | undefined;
   #completed: PromiseWithResolvers<void> | undefined;
-  /** Undefined before the end; then what the response failed by, if it did. */
+  /** Undefined before the response has ended; then the reason why it failed, if it did. */
   #end: { readonly problem: unknown } | undefined;
   #discards: (() => void)[] | undefined;
 
@@ -229,7 +229,7 @@ class Visit implements RequestSource, ServeHandlerInfo {
   }
 }
 
-/** In the words of Deno.serve. */
+/** The error with the text of Deno.serve. */
 function gone(): DOMException {
   return new DOMException("The request has been cancelled.", "AbortError");
 }

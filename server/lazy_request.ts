@@ -1,22 +1,22 @@
 import { KEEP_FILE, type KeepFile } from "../http/keep_file.ts";
 import type { Head } from "./request_head.ts";
 
-/** What a request is made of once somebody asks for it. */
+/** The data from which a request is made on demand. */
 export interface RequestSource {
   readonly head: Head;
   readonly url: string;
-  /** Aborted once the client has left. Made where it is asked for. */
+  /** Aborted when the client has left. Created on first use. */
   readonly signal: AbortSignal;
-  /** As of {@link KEEP_FILE}. */
+  /** See {@link KEEP_FILE}. */
   readonly keepFile: KeepFile;
 }
 
 type Inside = Record<symbol, unknown>;
 
 /**
- * The header fields of a request, as `Headers`. To make a real one costs about as much as to parse the request, and
- * most handlers want one or two fields. What is asked for by name is looked up in the head. Everything else goes to a
- * real object, made then, which the prototype's own methods find under the symbols that they look for.
+ * The header fields of a request, as `Headers`. Creating a real `Headers` costs about as much as parsing the request,
+ * and most handlers read one or two fields. `get` and `has` look a name up in the parsed head. Everything else
+ * creates a real object first, which the prototype's own methods find under the symbols that they look for.
  */
 class LazyHeaders {
   readonly #fields: ReadonlyMap<string, string>;
@@ -46,16 +46,19 @@ class LazyHeaders {
     if (this.#real) return this.#real;
     const real = new Headers();
     for (const [name, value] of this.#fields) real.append(name, value);
-    // A request's are not for the handler to change, as in Deno.serve.
+    // A handler cannot change the headers of a request, as in Deno.serve.
     if (guard) (real as unknown as Inside)[guard] = "immutable";
     return this.#real = real;
   }
 }
 
-/** A field-name; anything else is an error that the real object throws. */
+/** A field-name. For anything else the real object throws the error. */
 const NAME = /^[!#$%&'*+.^_`|~\w-]+$/;
 
-/** A request as `Request`, made real as late as {@link LazyHeaders}. Of one with a body there is none. */
+/**
+ * A request as `Request`, which creates the real object as late as {@link LazyHeaders} does. Only for requests
+ * without a body.
+ */
 class LazyRequest {
   readonly #source: RequestSource;
   #headers: LazyHeaders | undefined;
@@ -94,14 +97,14 @@ class LazyRequest {
   }
 }
 
-/** A request whose `Request` is made at once. */
+/** Creates a real `Request` at once. */
 function realRequest({ head: { method }, url, signal }: RequestSource, headers: Headers): Request {
   const init = { method, headers, signal };
   let real: Request;
   try {
     real = new Request(url, init);
   } catch (error) {
-    // A Host that is no URL's. The rest of the request is none the worse.
+    // The Host is not valid in a URL. The rest of the request is still good.
     if (!(error instanceof TypeError)) throw error;
     real = new Request("http://localhost/", init);
   }
@@ -109,7 +112,7 @@ function realRequest({ head: { method }, url, signal }: RequestSource, headers: 
   return real;
 }
 
-/** Makes copies of a request show its URL as it came, as in Deno.serve: `new Request` has put it into the normal form. */
+/** Makes copies of a request keep the URL as the client sent it, as in Deno.serve: `new Request` normalizes it. */
 function showUrl(inner: unknown, url: string): void {
   const { urlListProcessed } = inner as { urlListProcessed?: unknown };
   if (Array.isArray(urlListProcessed)) urlListProcessed[0] = url;
@@ -119,18 +122,20 @@ let inner: symbol | undefined;
 let guard: symbol | undefined;
 let isLazy: boolean | undefined;
 
-/** Whether a lazy request does all that a real one does. */
+/** Whether a lazy request behaves like a real one in this runtime. */
 export function canBeLazy(): boolean {
   return isLazy ??= prepare();
 }
 
-/** Makes a request for a handler. */
+/** Creates the request for a handler. */
 export function requestOf(source: RequestSource): Request {
   if (canBeLazy()) return new LazyRequest(source) as unknown as Request;
   return realRequest(source, new LazyHeaders(source.head.fields).real);
 }
 
-/** Puts the runtime's classes behind ours. False where what they do then is not what they do with their own. */
+/**
+ * Gives our classes the prototypes of the runtime's classes. False if the runtime's methods then behave differently.
+ */
 function prepare(): boolean {
   try {
     const headers = new Headers();
@@ -146,8 +151,8 @@ function prepare(): boolean {
 }
 
 /**
- * Makes instances of `lazy` ones of `real`: `instanceof` holds, and each own property that the runtime gives its
- * instances is that of the real object.
+ * Makes instances of `lazy` pass for instances of `real`: `instanceof` holds, and each own property that the runtime
+ * sets on its instances is read from the real object.
  */
 function stand(lazy: { readonly real: object }, real: object, sample: object): void {
   Object.setPrototypeOf(lazy, real);
@@ -164,7 +169,7 @@ function stand(lazy: { readonly real: object }, real: object, sample: object): v
   }
 }
 
-/** What runtimes look up in private fields, where no prototype leads, would throw here. */
+/** Tests the lazy objects. If the runtime reads private fields, which a prototype cannot provide, this throws. */
 function behaves(): boolean {
   const fields = new Map([["a", "b"], ["cookie", "c"]]);
   const head = { method: "HEAD", fields } as unknown as Head;

@@ -1,34 +1,34 @@
 import { canBecomeHead, endOfHead } from "./request_head.ts";
 import type { Transport } from "./transport.ts";
 
-/** Bytes of a request's head, as in Node.js. */
+/** The most bytes of a request's head, as in Node.js. */
 const MAX_HEAD = 16 * 1024;
 
 const CR = 13;
 const LF = 10;
 
-/** What a client sends, in the pieces that HTTP has. One call at a time. */
+/** Reads heads and bodies from a connection. One call at a time. */
 export class Reader {
   readonly #transport: Transport;
   #buffer = new Uint8Array(4096);
-  /** What was read and is not taken yet: from `#from` to `#to`. */
+  /** Bytes that were read but not consumed: from `#from` to `#to`. */
   #from = 0;
   #to = 0;
-  /** The read under way that {@link watch} has begun: until it is over nobody else reads or moves the buffer. */
+  /** The pending read that {@link watch} began. Until it is over nothing else may read or move the buffer. */
   #ahead: Promise<boolean> | undefined;
 
   constructor(transport: Transport) {
     this.#transport = transport;
   }
 
-  /** Bytes that were read and not taken. */
+  /** The number of bytes that were read but not consumed. */
   get waiting(): number {
     return this.#to - this.#from;
   }
 
   /**
-   * The next request's head, valid until the next call; the status that says why there is none; undefined where the
-   * client has ended its side.
+   * The next request's head, valid until the next call; or the status to reject it with; or undefined if the client
+   * has half-closed.
    */
   async head(): Promise<Uint8Array | 400 | 414 | 431 | undefined> {
     for (let looked = this.#from;;) {
@@ -46,7 +46,7 @@ export class Reader {
     }
   }
 
-  /** Bytes of an empty line before a request, which is to be read over (RFC 9112, 2.2). */
+  /** Length of an empty line before a request, which must be skipped (RFC 9112, 2.2). */
   #emptyLine(): number {
     return this.#buffer[this.#from] === CR && this.#buffer[this.#from + 1] === LF ? 2 : 0;
   }
@@ -73,7 +73,7 @@ export class Reader {
     return bytes > 0;
   }
 
-  /** Reads over so many bytes; false where the client has ended its side before. */
+  /** Skips `bytes` bytes; false if the client half-closed before. */
   async skip(bytes: number): Promise<boolean> {
     for (let left = bytes;;) {
       const skipped = Math.min(left, this.waiting);
@@ -85,19 +85,19 @@ export class Reader {
     }
   }
 
-  /** Reads over all that comes, until the client has ended its side. */
+  /** Skips everything until the client has half-closed. */
   async drain(): Promise<void> {
     do this.#empty(); while (await this.#more());
   }
 
   #empty(): void {
     if (!this.#ahead) this.#from = this.#to = 0;
-    else this.#from = this.#to; // the read under way writes behind it
+    else this.#from = this.#to; // the pending read writes after it
   }
 
   /**
-   * Reads ahead while a response is made, and calls `onEnd` where the client has ended its side. Of one that has sent
-   * another request meanwhile that is not learned.
+   * Reads ahead while a response is made, and calls `onEnd` if the client half-closes. If the client has already sent
+   * another request, this is not noticed.
    */
   watch(onEnd: () => void): void {
     if (this.#ahead || this.waiting > 0) return;
@@ -109,12 +109,12 @@ export class Reader {
     });
   }
 
-  /** Puts back the head that {@link head} has just given, as what comes next. */
+  /** Puts back the head that {@link head} has just returned, so that it is read again. */
   putBack(head: Uint8Array): void {
     this.#from -= head.length;
   }
 
-  /** Some of what comes next, as of {@link Transport}. */
+  /** Reads some of the next bytes, as in {@link Transport}. */
   async read(into: Uint8Array): Promise<number> {
     await this.#ahead;
     if (this.waiting === 0) return await this.#transport.read(into);

@@ -1,7 +1,7 @@
-/** Bytes that may wait before no more are taken from the system. */
+/** Bytes that may be buffered before we pause receiving. */
 const AHEAD = 64 * 1024;
 
-/** Where a runtime pushes what a connection receives, until somebody reads it. */
+/** Buffers the bytes that a runtime pushes until they are read. */
 export class ReceiveBuffer {
   readonly #flow: (on: boolean) => void;
   #waiting: Uint8Array[] = [];
@@ -10,7 +10,7 @@ export class ReceiveBuffer {
   #paused = false;
   #wake = () => {};
 
-  /** `flow`: lets the runtime go on with receiving, or not. */
+  /** `flow`: resumes (true) or pauses (false) receiving. */
   constructor(flow: (on: boolean) => void) {
     this.#flow = flow;
   }

@@ -8,7 +8,7 @@ import type { ResponseParts } from "./response_parts.ts";
 /** A body that is neither a file nor in memory. */
 export interface StreamBody {
   readonly stream: ReadableStream<Uint8Array>;
-  /** How the client is told where it ends: by a length, by chunks, or by the end of the connection. */
+  /** How the client recognizes the end: by a length, by chunks, or by the end of the connection. */
   readonly framing: number | "chunked" | "close";
 }
 
@@ -25,14 +25,14 @@ export interface Reply {
     | { readonly file: FileBody; readonly rateLimit?: number }
     | StreamBody
     | undefined;
-  /** Whether the connection ends with it, and whether its fields say so. */
+  /** Whether the connection ends after it, and whether its fields say so. */
   readonly last: boolean;
   readonly saysClose: boolean;
-  /** Called once: when all of it has been handed to the system, or with what kept it from that. */
+  /** Called once: when all of it was passed to the system, or with the problem that prevented that. */
   ended(problem: unknown): void;
 }
 
-/** Names for statuses that only a handler's responses have: those of hyper, which is behind Deno.serve. */
+/** Reason phrases for statuses that only handlers use, as in hyper, which Deno.serve uses. */
 const NAMES: Readonly<Record<number, string>> = {
   ...REASONS,
   201: "Created",
@@ -88,8 +88,8 @@ export interface Framing {
 }
 
 /**
- * The head of a response to `request`. `length`: bytes of its body, undefined where only its end tells. The fields that
- * frame the message are ours: two that contradict each other would let one response be taken for another.
+ * Makes the head of a response to `request`. `length`: bytes of the body, undefined if unknown. We write the fields
+ * that frame the message: contradictory ones would allow response splitting.
  */
 export function frame(
   { method, old }: Pick<Head, "method" | "old">,
@@ -102,7 +102,7 @@ export function frame(
   let saysClose = false;
   for (let i = 0; i < fields.length; i++) {
     const [name, value] = fields[i];
-    // Most names differ from these by their length alone.
+    // Most names already differ from these in their length.
     switch (name.length) {
       case 4:
         if (name.toLowerCase() === "date") isDated = true;
@@ -124,7 +124,7 @@ export function frame(
   let framing: StreamBody["framing"] = 0;
   const promised = told !== undefined && DIGITS.test(told) ? told : undefined;
   if (status === 204 || status === 304) {
-    // They have no body, and no length of one (RFC 9110, 8.6).
+    // These statuses have no body and no Content-Length (RFC 9110, 8.6).
   } else if (method === "HEAD") {
     const shown = promised ?? length;
     if (shown !== undefined) head += `content-length: ${shown}\r\n`;
@@ -161,20 +161,20 @@ function dateLine(): string {
 
 const utf8 = new TextEncoder();
 
-/** Room for a head in front of a text in memory. */
+/** Bytes reserved for a head in front of a text body. */
 const HEAD = 4096;
 const scratch = new Uint8Array(HEAD + 64 * 1024);
 
 /**
- * Head and body in one piece, for a `write` that has taken it on return: the memory is used again by the next call.
- * Undefined where they do not fit.
+ * Joins head and body in one buffer, for a `write` that has consumed it on return: the next call overwrites it.
+ * Undefined if they do not fit.
  */
 export function join(head: string, body: Uint8Array | undefined): Uint8Array | undefined {
   const length = body === undefined ? 0 : body.length;
   if (head.length > HEAD || length > scratch.length - HEAD) return undefined;
   const start = HEAD - head.length;
   const { read, written } = utf8.encodeInto(head, scratch.subarray(start, HEAD));
-  // Other characters are Latin-1, of one byte each.
+  // Other characters are encoded as Latin-1, one byte each.
   if (read !== head.length || written !== head.length) {
     Buffer.from(scratch.buffer).write(head, start, "latin1");
   }

@@ -1,24 +1,27 @@
 import { Buffer } from "node:buffer";
 
-/** The head of a request, as far as a server of files wants to know it. */
+/** The parsed head of a request. */
 export interface Head {
   readonly kind: "head";
   readonly method: string;
-  /** As it came; bytes that are not ASCII percent-encoded, as a client should have done. */
+  /** As received, except that bytes that are not ASCII are percent-encoded, as the client should have done. */
   readonly target: string;
-  /** A field's value by its name in lower case; those of one name in one, with commas. */
+  /** A field's value by its name in lower case. Several fields of one name are joined with commas. */
   readonly field: (name: string) => string | undefined;
   /** All of them. */
   readonly fields: ReadonlyMap<string, string>;
   /** Whether HTTP/1.0. */
   readonly old: boolean;
-  /** Whether the client wants the connection to go on. */
+  /** Whether the client wants a persistent connection. */
   readonly keep: boolean;
-  /** Bytes of the request's body; Infinity where that is not known, or it waits to be asked for. */
+  /** Bytes of the request's body; Infinity if unknown, or if the client waits for 100 Continue. */
   readonly body: number;
 }
 
-/** What is no request, by the status that says so. The connection cannot go on: nobody knows where the next begins. */
+/**
+ * A request we reject, with the status to send. The connection cannot continue, because the start of the next request
+ * is unknown.
+ */
 export interface Malformed {
   readonly kind: "malformed";
   readonly status: 400 | 501 | 505;
@@ -29,7 +32,9 @@ const BAD: Malformed = { kind: "malformed", status: 400 };
 const CR = 13;
 const LF = 10;
 
-/** Where the head that begins at `start` ends; -1: not before `to`. Before `looked` there is no end of it. */
+/**
+ * Where the head that begins at `start` ends; -1 if not before `to`. The bytes before `looked` were searched already.
+ */
 export function endOfHead(bytes: Uint8Array, start: number, looked: number, to: number): number {
   for (let at = Math.max(start + 3, looked); at < to; at++) {
     if (bytes[at] === LF && bytes[at - 1] === CR && bytes[at - 2] === LF && bytes[at - 3] === CR) {
@@ -40,9 +45,9 @@ export function endOfHead(bytes: Uint8Array, start: number, looked: number, to: 
 }
 
 /**
- * Whether a head that begins at `start` and has come up to `to` can still be one; what is before `looked` could. A TLS
- * ClientHello, the banner of another protocol, a line that ends in LF alone (RFC 9112, 2.2, lets a server refuse it)
- * never grow into a head, and their clients wait for an answer.
+ * Whether the bytes from `start` to `to` can still become a head; those before `looked` were checked already. A TLS
+ * ClientHello, the banner of another protocol, or a line that ends in LF alone (which a server may reject: RFC 9112,
+ * 2.2) never become a head, and their clients would wait for a response.
  */
 export function canBecomeHead(bytes: Uint8Array, start: number, looked: number, to: number): boolean {
   for (let at = Math.max(start, looked); at < to; at++) {
@@ -67,12 +72,12 @@ const REQUEST_LINE = /^([!#$%&'*+.^_`|~\w-]+) ([\x21-\x7e\x80-\xff]+) HTTP\/(\d)
 /** field-name ":" field-value (RFC 9110, 5.5 and 5.6.2): no space before the colon, no folded line, no control. */
 const FIELD = /^([!#$%&'*+.^_`|~\w-]+):([\t\x20-\x7e\x80-\xff]*)$/;
 
-/** uri-host [ ":" port ] (RFC 9110, 7.2), as far as to tell it from what could never be one. */
+/** uri-host [ ":" port ] (RFC 9110, 7.2), approximately: rejects what can never be one. */
 const HOST = /^(?:[\w.~!$&'()*+,;=%-]*|\[[\da-f:.]+\])(?::\d*)?$/i;
 
 /**
- * The head that `bytes` are, its empty line included. Strict as RFC 9112 wants a server to be: what another server in
- * front could understand in another way is refused.
+ * Parses a head, including its empty line. Strict as RFC 9112 requires: rejects what a proxy in front could interpret
+ * differently.
  */
 export function parseHead(bytes: Uint8Array): Head | Malformed {
   const lines = textOf(bytes).split("\r\n");
@@ -108,19 +113,19 @@ export function parseHead(bytes: Uint8Array): Head | Malformed {
   };
 }
 
-/** Fields of which a second one makes the request ambiguous (RFC 9112, 3.2 and 6.3). */
+/** Fields that make a request ambiguous if they occur twice (RFC 9112, 3.2 and 6.3). */
 const SINGLE = new Set(["host", "content-length", "transfer-encoding"]);
 
 const utf8 = new TextDecoder();
 
-/** A head as text, one character for each byte. The runtime's decoder is the fastest, and right for ASCII. */
+/** Decodes a head, one character for each byte. The runtime's decoder is fastest, and correct for ASCII. */
 function textOf(bytes: Uint8Array): string {
   const text = utf8.decode(bytes);
   if (text.length === bytes.length && !text.includes("\ufffd")) return text;
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
 }
 
-/** Without the spaces and tabs around it. A pattern for that would go through a run of spaces again and again. */
+/** Removes surrounding spaces and tabs. A regular expression would scan a long run of spaces in quadratic time. */
 function trim(value: string): string {
   let from = 0;
   let to = value.length;
@@ -137,7 +142,7 @@ function percent(character: string): string {
   return `%${character.charCodeAt(0).toString(16)}`;
 }
 
-/** RFC 9112, 6: a body is framed by a length, or by chunks, and never by both. */
+/** The length of the body. RFC 9112, 6: a body is framed by a length or by chunks, never by both. */
 function bodyOf(fields: ReadonlyMap<string, string>, old: boolean): number | Malformed {
   const coding = fields.get("transfer-encoding");
   const length = fields.get("content-length");

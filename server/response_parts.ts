@@ -1,12 +1,14 @@
-/** What a Response is made of, as far as a server sends it. */
+/** The parts of a Response that a server sends. */
 export interface ResponseParts {
   readonly status: number;
-  /** In order, as they were given; a name may come several times. */
+  /** In the order in which they were given; a name may occur several times. */
   readonly fields: readonly (readonly [name: string, value: string])[];
   readonly body: Uint8Array | ReadableStream<Uint8Array> | string | null;
 }
 
-/** The insides of Deno's Response in use, under symbols that are found by their descriptions. Not public. */
+/**
+ * The internals of Deno's Response that we use, under symbols that are found by their descriptions. Not a public API.
+ */
 interface Inner {
   readonly type: string;
   readonly status: number;
@@ -30,7 +32,7 @@ interface Symbols {
   readonly consumed: symbol;
 }
 
-/** What `kind` says of the fields of a Response that Deno has not made yet. */
+/** Values of `kind` for a Response whose Headers Deno has not created yet. */
 const NO_FIELDS = 0;
 const TEXT = 1;
 const TYPED = 2;
@@ -39,11 +41,11 @@ const TEXT_FIELDS: ResponseParts["fields"] = [["content-type", "text/plain;chars
 const NONE: ResponseParts["fields"] = [];
 
 /**
- * The parts of a handler's response, whose body then is used up. Throws `TypeError` for what is none or can be sent no
- * more, in the words of Deno.serve.
+ * The parts of a handler's response, whose body then counts as used. Throws `TypeError`, with the texts of
+ * Deno.serve, if it is not a Response or cannot be sent any more.
  *
- * By the insides of Deno's Response where they are as known: they tell a text from a stream, which `body` alone does
- * not, and to ask for `body` and `headers` makes objects that cost more than all the rest of a small response.
+ * Reads the internals of Deno's Response if they are as expected: they distinguish a text from a stream, which `body`
+ * does not, and reading `body` and `headers` creates objects that cost more than the rest of a small response.
  */
 export function partsOf(response: unknown): ResponseParts {
   if (!(response instanceof Response)) {
@@ -108,7 +110,7 @@ function isUsed(): TypeError {
   );
 }
 
-/** The symbols, where a Response of each kind comes out as it went in. */
+/** The symbols, if a Response of each kind reads back through them correctly. */
 function findSymbols(): Symbols | undefined {
   if (!("Deno" in globalThis)) return undefined;
   try {
@@ -164,5 +166,5 @@ function isUnderstood(sample: () => Response, symbols: Symbols): boolean {
 
 const inside = findSymbols();
 
-/** Whether the insides of Response are as known. */
+/** Whether the internals of Response are as expected. */
 export const readsInside: boolean = inside !== undefined;

@@ -8,20 +8,20 @@ import { transmit } from "../http/send/socket.ts";
 import { join, type Reply, type StreamBody } from "./reply.ts";
 import type { Transport } from "./transport.ts";
 
-/** Where a reply goes. */
+/** The connection that a reply is sent on. */
 export interface Outlet {
   readonly transport: Transport;
-  /** Writes all. Rejects where the connection is over. */
+  /** Writes all bytes. Rejects if the connection has ended. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Says what the connection waits for from here on. */
+  /** Sets what the connection waits for from here on. */
   waitFor(what: "file" | "stream"): void;
-  /** Calls `onGone` once the client has ended its side or the connection is over. */
+  /** Calls `onGone` when the client has half-closed or the connection has ended. */
   watch(onGone: () => void): void;
-  /** Aborted once the connection is over. */
+  /** Aborted when the connection has ended. */
   readonly closed: AbortSignal;
 }
 
-/** The stream of a body has failed, or has given what is no body's. */
+/** The stream of a body failed, or produced a chunk that is not bytes. */
 export class BodyError extends Error {
   override readonly name = "BodyError";
   constructor(cause: unknown) {
@@ -30,8 +30,8 @@ export class BodyError extends Error {
 }
 
 /**
- * Sends a reply, and gives why it was not sent whole; undefined where it was. `connection`: what is to be said of the
- * connection, where the reply does not end it.
+ * Sends a reply. Resolves to undefined, or to the problem if it was not sent completely. `connection`: the Connection
+ * field, if the reply does not end the connection.
  */
 export function sendReply(
   reply: Reply,
@@ -51,7 +51,7 @@ function problemOf({ problem }: { readonly problem?: string }): unknown {
   return problem === undefined ? undefined : new Error(problem);
 }
 
-/** HTTP/1.0 ends a connection without a word. */
+/** The Connection field. In HTTP/1.0 the connection ends without it. */
 function connectionLine({ old, last, saysClose }: Reply, connection: string | undefined): string {
   if (saysClose) return "";
   if (last || connection === "close") return old ? "" : "connection: close\r\n";
@@ -69,10 +69,10 @@ const NOTHING = new Uint8Array(0);
 const nothing = () => undefined;
 const itself = (error: unknown) => error;
 
-/** Rounds of promises for which the head waits for a first chunk that is there already. */
+/** Microtask rounds for which the head waits for a first chunk that is available already. */
 const SOON = 8;
 
-/** Sends a stream, a chunk only once the one before has left. */
+/** Sends a stream. Each chunk is sent after the one before it was written. */
 async function pump(head: string, { stream, framing }: StreamBody, outlet: Outlet): Promise<unknown> {
   let reader: ReadableStreamDefaultReader<Uint8Array>;
   try {
@@ -115,7 +115,7 @@ async function pumpChunks(
     outlet.closed.throwIfAborted();
     if (!(value instanceof Uint8Array)) {
       if (value === undefined && left === Infinity) break;
-      if (unsent.length > 0) await outlet.write(unsent); // no connection ends without a word
+      if (unsent.length > 0) await outlet.write(unsent); // the client gets at least the head
       throw value instanceof BodyError ? value : new BodyError(shortOf(value, left));
     }
     const chunk = value.length > left ? value.subarray(0, left) : value;
@@ -126,7 +126,7 @@ async function pumpChunks(
     }
     next = read(reader);
   }
-  // What was promised has been sent, and the connection does not wait for what comes too much.
+  // The promised length has been sent. The connection does not wait for surplus chunks.
   if (left === 0) next.result.then((value) => value && reader.cancel()).catch(nothing);
   if (framing === "chunked") unsent = Buffer.concat([unsent, LAST_CHUNK]);
   if (unsent.length > 0) await outlet.write(unsent);
@@ -147,7 +147,7 @@ function toChunk(before: Uint8Array, chunk: Uint8Array): Uint8Array {
 const CRLF = bytesOf("\r\n");
 
 interface Reading {
-  /** The next chunk, undefined at the end, or why there is none. */
+  /** The next chunk, undefined at the end, or the error. */
   readonly result: Promise<unknown>;
   settled: boolean;
 }
@@ -172,8 +172,8 @@ export function giveUpReply({ body, ended }: Reply, problem: unknown): void {
 }
 
 /**
- * The file that a body stands for, open and the caller's. Undefined where it has been read of, or is another file by
- * now.
+ * Takes the open file that a body is made from; the caller closes it. Undefined if the body was read from, or if the
+ * path leads to another file now.
  */
 export function takeFile({ body, take }: FileStream): FileBody | undefined {
   if (take) return take() ? body : undefined;

@@ -1,6 +1,6 @@
 import type { ServeAddr, ServeHandler, ServeHandlerInfo, Server, ServeSettings } from "./serve_types.ts";
 
-/** The parts of Bun in use. */
+/** The members of Bun that we use. */
 interface BunServer {
   readonly hostname: string;
   readonly port: number;
@@ -30,7 +30,7 @@ export function serveBun(handler: ServeHandler, settings: ServeSettings): Server
     hostname,
     port,
     reusePort,
-    idleTimeout: 0, // as Deno.serve has none: a handler may take its time
+    idleTimeout: 0, // none, as in Deno.serve: a handler may take any time
     ...(tls ? { tls } : {}),
     fetch: (request, server) => handler(request, infoOf(request, server)),
     error: onError,
@@ -58,7 +58,7 @@ export function serveBun(handler: ServeHandler, settings: ServeSettings): Server
   };
 }
 
-/** Bun gives a hostname back as it was asked for. */
+/** The IP address for a hostname: Bun returns the name as it was given. */
 function addressOf(hostname: string): string {
   return hostname === "localhost" ? "127.0.0.1" : hostname;
 }

@@ -4,7 +4,7 @@ import type { ServeAddr, ServeHandler, Server, ServeSettings } from "./serve_typ
 import { FileServer } from "./server.ts";
 import { Tunnels, whyNoTunnels } from "./tunnel.ts";
 
-/** `serve` on Deno. Throws the runtime's error where it cannot listen. */
+/** `serve` on Deno. Throws the runtime's error if it cannot listen. */
 export function serveDeno(handler: ServeHandler, settings: ServeSettings): Server {
   return settings.tls || whyNoTunnels() !== undefined
     ? serveByRuntime(handler, settings)
@@ -60,7 +60,7 @@ function serveByEngine(handler: ServeHandler, settings: ServeSettings): Server {
   };
 }
 
-/** What Deno.serve calls localhost in the URL of a request that names no host. */
+/** Whether Deno.serve uses localhost for this address in the URL of a request without Host. */
 function isLocal(hostname: string): boolean {
   return isEverywhere(hostname) || hostname.startsWith("127.") || hostname === "::1";
 }

@@ -14,7 +14,7 @@ const OPTIONS: Readonly<Record<string, string>> = {
   fetch: "function",
 };
 
-/** Options of `Deno.serve` that there is nothing here for. */
+/** Options of `Deno.serve` that this server does not support. */
 const NOT_HERE: Readonly<Record<string, string>> = {
   path: "unix sockets",
   cid: "vsock",
@@ -26,7 +26,7 @@ const NOT_HERE: Readonly<Record<string, string>> = {
   alpnProtocols: "alpnProtocols",
 };
 
-/** Takes the arguments of `serve` apart, in whichever shape they are. Throws `TypeError` or `RangeError`. */
+/** Parses the arguments of `serve` in each of their forms. Throws `TypeError` or `RangeError`. */
 export function settingsOf(
   first: unknown,
   second: unknown,
@@ -36,7 +36,7 @@ export function settingsOf(
   if (typeof options !== "object" || options === null) {
     throw new TypeError("serve needs a handler, or options with one");
   }
-  // A framework's application has other properties than options beside its fetch.
+  // A framework's application has other properties beside `fetch`, which are not options.
   const isApplication = second === undefined && !isHandler && isFetch(options) &&
     !Object.hasOwn(options, "fetch");
   const handler = handlerOf(isHandler ? first : second ?? options);
@@ -72,7 +72,7 @@ function isFetch(value: object): value is ServeFetch {
 function handlerOf(value: unknown): ServeHandler {
   if (typeof value === "function") return value as ServeHandler;
   const { handler, fetch } = (value ?? {}) as { handler?: unknown; fetch?: unknown };
-  const found = fetch ?? handler; // an application of h3 has a handler, too, of another kind
+  const found = fetch ?? handler; // an h3 application also has `handler`, which is something else
   if (typeof found !== "function") {
     throw new TypeError(`handler must be a function or an object with a function fetch, not ${typeof found}`);
   }
@@ -96,14 +96,14 @@ function checkOptions(options: Record<string, unknown>): void {
   }
 }
 
-/** The lines of Deno.serve. */
+/** The URL, as Deno.serve prints it. */
 function urlsOf({ hostname, port }: { hostname: string; port: number }, tls: boolean): string {
   const scheme = tls ? "https" : "http";
   const url = `${scheme}://${authorityOf(hostname)}:${port}/`;
   return isEverywhere(hostname) ? `${url} (${scheme}://localhost:${port}/)` : url;
 }
 
-/** An IP address as a URL has it. */
+/** Formats an IP address for a URL. */
 export function authorityOf(hostname: string): string {
   return hostname.includes(":") ? `[${hostname}]` : hostname;
 }

@@ -10,13 +10,13 @@ export interface ServeAddr {
   readonly port: number;
 }
 
-/** What a handler is told beside the request, as by `Deno.serve`. */
+/** The second argument of a handler, as in `Deno.serve`. */
 export interface ServeHandlerInfo {
   /** The client's address. */
   readonly remoteAddr: ServeAddr;
   /**
-   * Resolves once the response has been handed to the system, and rejects where that failed. On Bun, which does not
-   * tell, it resolves once the handler has given its response.
+   * Resolves when the response was passed to the system, and rejects if that failed. Bun does not report this: there
+   * it resolves when the handler has returned its response.
    */
   readonly completed: Promise<void>;
 }
@@ -41,11 +41,11 @@ export interface ServeOptions {
   port?: number;
   /** Ends the server and all connections at once when it is aborted. @default none */
   signal?: WebAbortSignal;
-  /** Whether other processes may listen on the port as well (Deno wants `--unstable-net` for it). @default false */
+  /** Whether other processes may listen on the port as well (Deno requires `--unstable-net` for it). @default false */
   reusePort?: boolean;
   /** Called once the server listens. @default a line on the console with its URL */
   onListen?: (addr: ServeAddr) => void;
-  /** Answers where the handler has thrown. @default writes the error on the console and answers 500 */
+  /** Makes the response if the handler has thrown. @default writes the error on the console and answers 500 */
   onError?: (error: unknown) => WebResponse | Promise<WebResponse>;
   /** A certificate in PEM, for HTTPS by the runtime's own server. @default none */
   cert?: string;
@@ -53,7 +53,7 @@ export interface ServeOptions {
   key?: string;
 }
 
-/** What `await using` asks for, in programs whose language has it. */
+/** The method that `await using` calls, in programs whose TypeScript library has it. */
 export type AsyncDisposal = SymbolConstructor extends { readonly asyncDispose: infer Name extends symbol }
   ? { readonly [name in Name]: () => Promise<void> }
   : unknown;
@@ -61,13 +61,13 @@ export type AsyncDisposal = SymbolConstructor extends { readonly asyncDispose: i
 /** A running server, as `Deno.serve` gives it. */
 export type Server = RunningServer & AsyncDisposal;
 
-/** A {@link Server} but for its disposal, which is its `shutdown`. */
+/** A {@link Server} without its `[Symbol.asyncDispose]`, which is the same as `shutdown`. */
 export interface RunningServer {
   /** Where it listens. */
   readonly addr: ServeAddr;
   /** Resolves once the server has ended and all its connections are closed. */
   readonly finished: Promise<void>;
-  /** Takes no more requests, finishes what is under way, and resolves when that is done. */
+  /** Stops accepting requests, finishes those under way, and then resolves. */
   shutdown(): Promise<void>;
   /** Lets the server keep the process running, as it does at first. */
   ref(): void;

@@ -10,9 +10,9 @@ import { listenDeno } from "./transport_deno.ts";
 const listen: Listen = "Deno" in globalThis ? listenDeno : listenBun;
 
 /**
- * An HTTP/1.1 server of files on the runtime's own sockets. The runtimes' HTTP servers cost several times what
- * sendfile(2) itself does for a small file, and none of them lets a file take its way and stays right in all of this:
- * order, half-closed clients, HTTP/1.0, the end of a connection.
+ * An HTTP/1.1 server for files on the runtime's own sockets. For a small file the runtimes' HTTP servers cost several
+ * times as much as sendfile(2) itself, and none of them allows sendfile(2) on its sockets and stays correct about
+ * response order, half-closed clients, HTTP/1.0 and closing connections.
  */
 export class FileServer {
   readonly #site: Site;
@@ -20,20 +20,20 @@ export class FileServer {
   readonly #limits: ConnectionLimits;
   readonly #warnings: Warnings;
   #listener: Listener | undefined;
-  /** How it ends, also for a connection that is handed over at that moment. */
+  /** How the server is ending, also for a connection that is handed over at that moment. */
   #end: "stop" | "close" | undefined;
   #clock: ReturnType<typeof setInterval> | undefined;
   #empty: (() => void)[] = [];
   #keepsAlive = true;
 
-  /** Throws `RangeError` for a limit that is none. */
+  /** Throws `RangeError` for an invalid limit. */
   constructor(site: Site) {
     this.#site = site;
     this.#warnings = new Warnings((line) => site.onWarning?.(line));
     this.#limits = new ConnectionLimits(site, this.#warnings);
   }
 
-  /** Gives the port. Throws the runtime's error. */
+  /** Listens and returns the port. Throws the runtime's error. */
   listen(place: Place): number {
     this.#listener = listen(place, (transport) => this.#accept(transport), (error) => this.#failed(error));
     this.#clock = setInterval(() => {
@@ -43,12 +43,12 @@ export class FileServer {
     return this.#listener.port;
   }
 
-  /** The address that it listens on, as the system tells it. */
+  /** The address that it listens on, as the system reports it. */
   get host(): string | undefined {
     return this.#listener?.host;
   }
 
-  /** True: a connection was closed, as descriptors are running out. */
+  /** True: a connection was closed because descriptors are running out. */
   #accept(transport: Transport): boolean {
     if (!this.#keepsAlive) transport.keepAlive?.(false);
     const connection = new Connection(transport, this.#site, this.#limits);
@@ -72,7 +72,7 @@ export class FileServer {
     }
   }
 
-  /** A connection could not be accepted. True: others were closed for the next. */
+  /** Handles a failed accept. True: other connections were closed to make room. */
   #failed(error: unknown): boolean {
     const { code, name, message } = error as Error & { code?: string };
     const kind = code ?? name;
@@ -85,7 +85,7 @@ export class FileServer {
     return [...this.#connections].flatMap(({ underWay }) => underWay ?? []);
   }
 
-  /** Takes no more connections, finishes what is in flight, and resolves once nothing is. */
+  /** Stops accepting connections, finishes the responses in flight, and then resolves. */
   async stop(): Promise<void> {
     this.#end = "stop";
     this.#site.onStop?.();
@@ -95,7 +95,7 @@ export class FileServer {
     clearInterval(this.#clock);
   }
 
-  /** Resolves once there is no connection. */
+  /** Resolves when no connection is left. */
   async ended(): Promise<void> {
     if (this.#connections.size > 0) await new Promise<void>((resolve) => this.#empty.push(resolve));
   }

@@ -1,25 +1,25 @@
 import type { SendfileSocket } from "../sockets/mod.ts";
 
-/** A connection that a runtime has accepted. Whoever gets it closes it. */
+/** A connection that a runtime has accepted. The receiver closes it. */
 export interface Transport {
-  /** What is sent to. */
+  /** The socket to send on. */
   readonly socket: SendfileSocket;
   /** The client's address. */
   readonly client: string | undefined;
-  /** Called where the connection is over without our doing: what waits to write waits in vain. */
+  /** Called when the connection ends without our close(): pending writes will never complete. */
   gone?: () => void;
-  /** Reads some bytes; 0: the client has ended its side, or the connection is over. One at a time. */
+  /** Reads some bytes; 0: the client has half-closed, or the connection has ended. One call at a time. */
   read(into: Uint8Array): Promise<number>;
   /**
-   * Sends what can be sent without a wait; gives how many bytes that were. Present where it is cheaper than the
-   * runtime's own write.
+   * Sends what can be sent without waiting; returns the number of bytes. Present if it is cheaper than the runtime's
+   * own write.
    */
   send?(bytes: Uint8Array): number;
   /** Whether the connection keeps the process running, which it does at first. Present where that can be chosen. */
   keepAlive?(on: boolean): void;
-  /** Ends our side, behind all that was sent. */
+  /** Half-closes our side after everything was sent. */
   finish(): void;
-  /** Ends both; a `read` under way gives 0. */
+  /** Closes the connection; a pending `read` returns 0. */
   close(): void;
 }
 
@@ -36,7 +36,7 @@ export interface TcpPlace {
   readonly port: number;
   /** Whether other processes may listen there as well (SO_REUSEPORT; in Deno only with --unstable-net). */
   readonly shared: boolean;
-  /** The server speaks TLS: the runtime's, so that files are copied. */
+  /** If present, the runtime encrypts with TLS, so that files are copied. */
   readonly tls?: TlsIdentity;
 }
 
@@ -49,19 +49,20 @@ export interface UnixPlace {
 export type Place = TcpPlace | UnixPlace;
 
 export interface Listener {
-  /** 0: there is none, of a unix socket. */
+  /** 0 for a unix socket. */
   readonly port: number;
   /** The address it listens on; "" for a unix socket. */
   readonly host: string;
   /** Whether listening keeps the process running, which it does at first. Present where that can be chosen. */
   keepAlive?(on: boolean): void;
-  /** Takes no more connections; those that were taken go on. */
+  /** Stops accepting connections; accepted ones continue. */
   close(): void;
 }
 
 /**
- * Listens, and hands over each connection. Throws the runtime's error. `failed` is told of each connection that could
- * not be accepted. Both say whether they have closed a connection because descriptors are running out.
+ * Listens, and calls `accept` with each connection. Throws the runtime's error. `failed` is called for each
+ * connection that could not be accepted. Both return whether they closed a connection because descriptors are running
+ * out.
  */
 export type Listen = (
   place: Place,

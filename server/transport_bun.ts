@@ -2,10 +2,10 @@ import type { BunSocketLike } from "../sockets/bun_socket.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
 import type { Listen, Place, TlsIdentity, Transport } from "./transport.ts";
 
-/** The part in use of what `Bun.listen` accepts. */
+/** The members that we use of a socket that `Bun.listen` accepts. */
 interface Accepted extends BunSocketLike {
   data: BunTransport | undefined;
-  /** Of a unix socket's client there is none, or an empty one. */
+  /** Missing or empty for the client of a unix socket. */
   readonly remoteAddress: string | undefined;
   end(): void;
   pause(): void;
@@ -68,8 +68,8 @@ function addressOf(place: Place): Address {
 }
 
 /**
- * `Bun.listen`. It tells of no error of accept(2), and where descriptors have run out tries again without a pause: that
- * is for who accepts to prevent (connection_limits.ts).
+ * `Bun.listen`. It reports no error of accept(2), and retries in a busy loop when descriptors have run out:
+ * connection_limits.ts prevents that.
  */
 export const listenBun: Listen = (place, accept) => {
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };

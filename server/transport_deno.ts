@@ -8,7 +8,7 @@ import type { Listen, Place, Transport } from "./transport.ts";
 
 class DenoTransport implements Transport {
   gone?: () => void;
-  /** Of the socket, which nobody but this object closes; undefined until it is asked for. */
+  /** The socket's descriptor, which only this object closes; undefined until first use. */
   #descriptor: Descriptor | string | undefined;
   #closed = false;
 
@@ -74,10 +74,10 @@ function isTcp(socket: Deno.Conn): socket is Deno.TcpConn {
   return "setNoDelay" in socket;
 }
 
-/** Milliseconds until a connection is accepted again where descriptors or memory have run out. */
+/** Milliseconds until we accept again after descriptors or memory have run out. */
 const PAUSE = 100;
 
-/** Failures in a row after which others have their turn: of those that concern one connection there can be thousands. */
+/** Failures in a row after which we yield: there can be thousands of failures that concern single connections. */
 const BURST = 32;
 
 function listenAt(place: Place): Deno.Listener {
@@ -100,14 +100,14 @@ export const listenDeno: Listen = (place, accept, failed) => {
       } catch (error) {
         if (!open) return;
         const closed = failed?.(error) ?? false;
-        if (error instanceof Deno.errors.BadResource) return; // there is nothing to accept from any more
+        if (error instanceof Deno.errors.BadResource) return; // the listener is closed
         failures++;
         if (closed || failures % BURST === 0) await yieldToEventLoop();
         else if (isExhausted(error)) await new Promise((resolve) => setTimeout(resolve, PAUSE));
         continue;
       }
       failures = 0;
-      // Deno closes a connection once the read under way has ended: in the next turn.
+      // Deno closes a connection when its pending read has ended, in the next round of the event loop.
       if (accept(new DenoTransport(conn))) await yieldToEventLoop();
     }
   })();

@@ -4,7 +4,10 @@ import type { ServeAddr, ServeHandler, ServeHandlerInfo } from "./serve_types.ts
 import { Warnings } from "./warnings.ts";
 import type { Transport } from "./transport.ts";
 
-/** Bytes that are passed on at a time: of what says little, such as a WebSocket, of which there may be thousands; of a body. */
+/**
+ * Buffer sizes in bytes: FEW for quiet connections such as WebSockets, of which there may be thousands; MANY for
+ * bodies.
+ */
 const FEW = 2 * 1024;
 const MANY = 64 * 1024;
 
@@ -12,22 +15,23 @@ const MANY = 64 * 1024;
 interface Tunnel {
   readonly inner: Deno.TcpConn;
   readonly client: ServeAddr;
-  /** Resolves once the inner server has shown that it has taken the connection. */
+  /** Resolves when the inner server has accepted the connection. */
   readonly taken: Promise<void>;
   show(): void;
 }
 
 /**
- * The runtime's own server behind ours, for all that ours does not know: it gets such connections byte for byte.
+ * The runtime's own server behind ours, for everything that ours does not support: such connections are tunneled to
+ * it byte for byte.
  *
- * It listens on loopback, where any process of the machine can connect. What it answers comes by a tunnel of ours: it
- * knows these by their port, and no other connection can have the port of one that is open.
+ * It listens on loopback, where any process of the machine can connect. It answers only connections from our tunnels:
+ * it recognizes them by their port, and no other connection can have the port of an open one.
  */
 export class Tunnels {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #abort = new AbortController();
   readonly #tunnels = new Map<number, Tunnel>();
-  /** Those whose port is not known yet. */
+  /** The number of tunnels whose port is not known yet. */
   #connecting = 0;
   #keepsAlive = true;
   readonly #warnings = new Warnings((line) => console.error(line));
@@ -46,10 +50,10 @@ export class Tunnels {
       tunnel.show();
       return handler(request, new TunnelInfo(tunnel.client, info));
     });
-    this.#server.unref(); // the connections that lead to it keep the process running
+    this.#server.unref(); // the client connections keep the process running
   }
 
-  /** Passes everything on, both ways, until the end of the connection. */
+  /** Forwards all bytes in both directions until the connection ends. */
   async run(connection: HandedOver): Promise<void> {
     const inner = await this.#connect();
     if (!inner) return await refuse(connection);
@@ -64,7 +68,7 @@ export class Tunnels {
       if (connection.closed.aborted) return;
       const up = pass((into) => connection.read(into), (bytes) => writeAll(inner, bytes));
       const upwards = up.then(() => inner.closeWrite()).catch(
-        () => {/* it is over, as the other way tells */},
+        () => {/* the connection has ended, which the other direction reports */},
       );
       await pass(async (into) => {
         const bytes = await inner.read(into) ?? 0;
@@ -73,10 +77,10 @@ export class Tunnels {
       }, (bytes) => connection.write(bytes));
       connection.finish();
       await upwards;
-      // What the client still sends is read: closed over it, the connection would be reset and the response lost.
+      // Read what the client still sends: closing with unread bytes would reset the connection and lose the response.
       await pass((into) => connection.read(into), () => Promise.resolve());
     } catch {
-      // One of the two is gone, and so will be the other.
+      // One of the two connections has ended, so the other is closed.
     } finally {
       show();
       connection.closed.removeEventListener("abort", end);
@@ -85,7 +89,7 @@ export class Tunnels {
     }
   }
 
-  /** Undefined where no connection can be made: descriptors have run out, or the server is ending. */
+  /** Undefined if no connection can be made: descriptors have run out, or the server is stopping. */
   async #connect(): Promise<Deno.TcpConn | undefined> {
     this.#connecting++;
     try {
@@ -103,9 +107,9 @@ export class Tunnels {
     }
   }
 
-  /** Takes no more connections, and resolves once all that was begun has been answered. */
+  /** Stops accepting connections, and resolves when every request under way has been answered. */
   async stop(): Promise<void> {
-    // The listener's end would reset connections that the server has not accepted yet.
+    // Closing the listener would reset connections that the server has not accepted yet.
     while (this.#connecting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
     await Promise.all([...this.#tunnels.values()].map(({ taken }) => taken));
     await this.#server.shutdown();
@@ -125,13 +129,16 @@ export class Tunnels {
 
 const LOOPBACK = "127.0.0.1";
 
-/** Why there can be no inner server: a permission that is not granted, and is not asked for. Undefined: it can be. */
+/**
+ * The reason why there can be no inner server: a missing permission, which we do not request. Undefined if there can
+ * be one.
+ */
 export function whyNoTunnels(): string | undefined {
   const { state } = Deno.permissions.querySync({ name: "net", host: LOOPBACK });
   return state === "granted" ? undefined : `no permission to connect to ${LOOPBACK}: run with --allow-net`;
 }
 
-/** The client's address, which Deno knows since it has accepted the connection. */
+/** The client's address, which Deno knows from accepting the connection. */
 export function clientOf({ socket }: Transport): ServeAddr {
   return (socket as Deno.TcpConn).remoteAddr as ServeAddr;
 }
@@ -151,7 +158,7 @@ class TunnelInfo implements ServeHandlerInfo {
   }
 }
 
-/** Passes on what `read` gives, until its end. */
+/** Forwards what `read` returns, until the end. */
 async function pass(
   read: (into: Uint8Array) => Promise<number>,
   write: (bytes: Uint8Array) => Promise<void>,
@@ -164,7 +171,7 @@ async function pass(
   }
 }
 
-/** Says that nobody can answer now. What the client has sent is read: else the connection would be reset. */
+/** Answers 503. Reads what the client has sent, because otherwise the connection would be reset. */
 async function refuse(connection: HandedOver): Promise<void> {
   try {
     await connection.write(UNAVAILABLE);

@@ -1,10 +1,10 @@
 /** Milliseconds between two lines of one kind. */
 const INTERVAL = 60_000;
 
-/** Lines for the log about what clients can cause as often as they like: one a minute of each kind. */
+/** Log lines about events that clients can cause at any rate: at most one per minute for each kind. */
 export class Warnings {
   readonly #write: (line: string) => void;
-  /** By kind: when a line was written last, by `performance.now()`, and how many were left out since. */
+  /** For each kind: when the last line was written (`performance.now()`), and how many were omitted since. */
   readonly #kinds = new Map<string, { at: number; omitted: number }>();
 
   constructor(write: (line: string) => void) {
