@@ -2,10 +2,10 @@ import { printable } from "../http/printable.ts";
 import type { Sent } from "../http/send/socket.ts";
 import type { Head } from "../server/request_head.ts";
 
-/** How requests are logged. `text`: time, client, request and what came of it; `verbose`: that and more. */
+/** The format of the access log. `text`: time, client, request and result; `verbose`: more fields. */
 export type LogFormat = "text" | "verbose" | "json" | "none";
 
-/** One line for the log about a response. `began`: when its request had come, by `performance.now()`. */
+/** Formats a log line for a response. `began`: when its request had arrived, by `performance.now()`. */
 export function logLine(
   format: Exclude<LogFormat, "none">,
   { method, target, field }: Head,

@@ -50,11 +50,11 @@ Each flag has a variable of the environment, which a flag that is given wins
 over: SENDFILE_MAX_AGE=60 is --max-age 60, SENDFILE_CORS=1 is --cors, and
 SENDFILE_HEADER has a field on each line.`;
 
-/** What the command line asks for. */
+/** The parsed command line. */
 export interface Command {
   readonly directory: string;
   readonly host: string;
-  /** Undefined: the first that is free from 8000 on. */
+  /** Undefined: the first free port from 8000 on. */
   readonly port: number | undefined;
   /** The path of a unix socket to listen on, in place of host and port. */
   readonly unix: string | undefined;
@@ -83,7 +83,10 @@ export interface Command {
   readonly version: boolean;
 }
 
-/** An error to be told in one line, and the exit code: 2 for the command line's, 1 for the system's. */
+/**
+ * An error that is printed in one line, and the exit code: 2 for errors in the command line, 1 for errors of the
+ * system.
+ */
 export class Failure extends Error {
   constructor(message: string, readonly code: 1 | 2) {
     super(message);
@@ -181,7 +184,7 @@ function whole(name: string, text: string | undefined, min: number, max: number)
   throw new Failure(`--${name} must be a number from ${min} to ${max}, not ${JSON.stringify(text)}`, 2);
 }
 
-/** Flags that say how a port is listened on. */
+/** Flags that apply only to listening on a port. */
 const OF_PORTS = ["port", "host", "tls-cert", "tls-key", "workers", "open"] as const;
 
 function unixPath(values: ReturnType<typeof read>["values"]): string | undefined {
@@ -207,7 +210,7 @@ function watches(values: ReturnType<typeof read>["values"]): boolean {
 
 function credentials(text: string | undefined): string | undefined {
   if (text === undefined || text.includes(":")) return text;
-  throw new Failure("--auth must be user:password", 2); // not with the text, which may be a password
+  throw new Failure("--auth must be user:password", 2); // does not print the text, which may be a password
 }
 
 function tlsFiles(cert: string | undefined, key: string | undefined): TlsFiles | undefined {
@@ -218,7 +221,7 @@ function tlsFiles(cert: string | undefined, key: string | undefined): TlsFiles |
 
 const UNITS: Record<string, number> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
-/** With nginx's units. */
+/** Parses a rate with nginx's units. */
 function rate(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const [, digits, unit] = /^(\d{1,9})([kmg]?)$/i.exec(text) ?? [];

@@ -5,13 +5,13 @@ import { isDeno } from "../runtime.ts";
 import { adviceFor } from "../report/advice.ts";
 import { authority } from "./listen.ts";
 
-/** The addresses at which a server that listens can be reached. */
+/** The URLs at which the server can be reached. */
 export function urls(scheme: "http" | "https", host: string, port: number): string[] {
   const hosts = host === "0.0.0.0" || host === "::" ? ["localhost", ...addresses()] : [host];
   return hosts.map((host) => `${scheme}://${authority(host, port)}/`);
 }
 
-/** This machine's IPv4 addresses, where it may be asked for them without a prompt. */
+/** This machine's IPv4 addresses, if we may read them without a prompt. */
 function addresses(): string[] {
   const allowed = !("Deno" in globalThis) ||
     Deno.permissions.querySync({ name: "sys", kind: "networkInterfaces" }).state === "granted";
@@ -21,7 +21,10 @@ function addresses(): string[] {
     .map(({ address }) => address);
 }
 
-/** Whether files go by sendfile(2); and if not, what turns that on. `known`: why they do not here, wherever that is on. */
+/**
+ * Lines that say whether files are sent by sendfile(2), and if not, how to turn it on. `known`: why this server
+ * copies files even if sendfile(2) is available.
+ */
 export function zeroCopy(known: string | undefined): string[] {
   const reason = known ?? whyNotSendfile();
   if (reason === undefined) return ["zero-copy: on"];

@@ -5,7 +5,7 @@ import type { ResolvedOptions } from "../http/options.ts";
 
 const CHALLENGE = 'Basic realm="files", charset="UTF-8"';
 
-/** One user's name and password, for all that is served (RFC 7617). */
+/** Basic authentication with one name and password for everything (RFC 7617). */
 export class BasicAuth {
   readonly #expected: Buffer;
 
@@ -14,13 +14,13 @@ export class BasicAuth {
     this.#expected = digest(Buffer.from(credentials));
   }
 
-  /** The answer to a request without the right name and password; undefined where it has them. */
+  /** The response to a request without the right name and password; undefined if they are right. */
   refuse(
     requestHead: Pick<RequestHead, "method" | "field">,
     resolved: ResolvedOptions,
   ): ResponsePlan | undefined {
     const [, text] = /^Basic +([A-Za-z\d+/_-]+=*) *$/i.exec(requestHead.field("authorization") ?? "") ?? [];
-    // The digests have one length, and the comparison takes one time, whatever has been guessed right.
+    // Digests have equal lengths, so the comparison takes the same time for every guess.
     const given = digest(Buffer.from(text ?? "", "base64"));
     if (timingSafeEqual(given, this.#expected)) return undefined;
     return planText(requestHead, resolved, 401, { "WWW-Authenticate": CHALLENGE });

@@ -1,10 +1,10 @@
 import * as fs from "node:fs";
 import { Failure } from "./arguments.ts";
 
-/** Milliseconds without another change after which those that wait are told: a build writes many files. */
+/** Milliseconds without another change before waiting pages are notified: a build writes many files. */
 const SETTLED = 100;
 
-/** Tells when something below a directory changes. */
+/** Watches a directory tree for changes. */
 export class Changes {
   readonly #watcher: fs.FSWatcher;
   readonly #dotfiles: boolean;
@@ -13,7 +13,7 @@ export class Changes {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
-  /** `dotfiles`: whether names count that start with a dot, as in `.git`. Throws {@link Failure}. */
+  /** `dotfiles`: whether names that start with a dot count, such as `.git`. Throws {@link Failure}. */
   constructor(root: string, dotfiles: boolean) {
     this.#dotfiles = dotfiles;
     try {
@@ -21,7 +21,7 @@ export class Changes {
     } catch (error) {
       throw new Failure(`cannot watch ${root}: ${(error as Error).message}`, 1);
     }
-    // The limit of watches was reached by a directory that is new: those that were there before go on.
+    // A new directory reached the limit of watches; the existing watches continue.
     this.#watcher.on("error", (error) => console.error(`watching ${root}: ${(error as Error).message}`));
   }
 
@@ -37,8 +37,8 @@ export class Changes {
   }
 
   /**
-   * Resolves to whether something has changed since `since`, by the clock, which all workers share: at once where it
-   * has, and otherwise when it does, or after `limit` milliseconds without a change.
+   * Resolves to whether something has changed since `since` (clock time, so that all workers agree): at once if it
+   * has, otherwise at the next change, or after `limit` milliseconds without one.
    */
   async since(since: number, limit: number): Promise<boolean> {
     if (!this.#closed && this.#last <= since) {
@@ -55,7 +55,7 @@ export class Changes {
     return this.#last > since;
   }
 
-  /** Wakes all that wait. */
+  /** Stops watching and wakes all waiters. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);

@@ -2,11 +2,11 @@ import { isIP } from "node:net";
 import type { Field } from "../http/rfc9110/preconditions.ts";
 
 /**
- * The client that the proxy in front names, or `peer`, the proxy itself, where it names none that is certain.
+ * The client's address as the proxy in front reports it, or `peer` (the proxy) if the report is missing or ambiguous.
  *
- * A proxy appends the address it has seen to what the client may have sent itself: so the last one counts, in
- * `X-Forwarded-For` or in `Forwarded` (RFC 7239). A proxy that writes one of the fields passes the other on as the
- * client has sent it: where both are there and do not name the same address, neither is believed.
+ * A proxy appends the address it sees to what the client may have sent itself, so the last address counts, in
+ * `X-Forwarded-For` or in `Forwarded` (RFC 7239). A proxy that writes one of the fields forwards the other as the
+ * client sent it, so if both are present and disagree, neither is trusted.
  */
 export function clientBehindProxy(peer: string | undefined, field: Field): string | undefined {
   const forwarded = field("forwarded");
@@ -17,12 +17,12 @@ export function clientBehindProxy(peer: string | undefined, field: Field): strin
   return named ?? peer;
 }
 
-/** The last element of a list, in which a quoted string may hold commas. */
+/** The last element of a list, in which quoted strings may contain commas. */
 function lastOf(list: string): string {
   return split(list, ",").at(-1)!;
 }
 
-/** The parts between separators that stand outside of quoted strings (RFC 9110, 5.6.4). */
+/** Splits at separators outside of quoted strings (RFC 9110, 5.6.4). */
 function split(text: string, separator: string): string[] {
   const parts = [""];
   let quoted = false;
@@ -43,7 +43,10 @@ function forOf(element: string): string | undefined {
   return undefined;
 }
 
-/** An IP address, without a port behind it. "unknown" and the made-up names of RFC 7239, 6.3, are none. */
+/**
+ * Extracts an IP address and drops its port. "unknown" and the obfuscated identifiers of RFC 7239, 6.3, are not
+ * addresses.
+ */
 function addressOf(text: string): string | undefined {
   const node = text.trim();
   const [, host] = /^\[(.*)\](?::\d+)?$/.exec(node) ?? /^([^:]*)(?::\d+)?$/.exec(node) ?? [node, node];

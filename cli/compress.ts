@@ -8,8 +8,8 @@ import type { OpenFile } from "../http/root/open_file.ts";
 import { TruncatedError } from "../http/send/body.ts";
 
 /**
- * How each coding is made. Levels are those of servers that compress while a client waits: at 11, zlib's default for
- * Brotli, a megabyte takes two seconds.
+ * The compressor for each coding. Levels are those that servers use for compression on the fly: at 11, zlib's default
+ * for Brotli, a megabyte takes two seconds.
  */
 const MAKERS: Readonly<Record<string, (() => NodeJS.ReadWriteStream) | undefined>> = {
   br: () =>
@@ -19,18 +19,18 @@ const MAKERS: Readonly<Record<string, (() => NodeJS.ReadWriteStream) | undefined
         [zlib.constants.BROTLI_PARAM_MODE]: zlib.constants.BROTLI_MODE_TEXT,
       },
     }),
-  // Node.js has it since 22.15.
+  // Node.js has zstd since 22.15.
   zstd: typeof zlib.createZstdCompress === "function" ? () => zlib.createZstdCompress() : undefined,
   gzip: () => zlib.createGzip({ level: 6 }),
 };
 
-/** The codings that can be made here, best first where the client has no preference. */
+/** The codings that this runtime can produce, best first. The order decides if the client has no preference. */
 export const MADE: readonly Encoding[] = ENCODINGS.filter(({ name }) => MAKERS[name] !== undefined);
 
-/** Bytes that are compressed in one step: others have their turn between them. */
+/** Bytes compressed in one step; between steps we yield to the event loop. */
 const PIECE = 64 * 1024;
 
-/** All bytes of the open file in a coding of {@link MADE}. Rejects with what reading throws. */
+/** Compresses an open file with a coding of {@link MADE}. Rejects with the errors of reading. */
 export async function compressFile(file: OpenFile, { name }: Encoding): Promise<Buffer<ArrayBuffer>> {
   const chunks: Uint8Array[] = [];
   await pipeline(Readable.from(pieces(file)), MAKERS[name]!(), async (made) => {

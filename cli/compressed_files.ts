@@ -6,27 +6,30 @@ import { acceptedEncodings, type Encoding } from "../http/rfc9110/content_coding
 import { failure, isFileBody, type OpenFile, statDescriptor } from "../http/root/open_file.ts";
 import { compressFile, MADE } from "./compress.ts";
 
-/** Bytes of a file that is compressed: a smaller one fits into a packet anyway, a larger one takes too much memory. */
+/**
+ * File sizes in bytes that are compressed: a smaller file fits into one packet anyway, a larger one takes too much
+ * memory.
+ */
 const SIZES = { least: 1024, most: 8 * 1024 * 1024 };
 
-/** Types that are text, or as good as. */
+/** Content types worth compressing: text and similar. */
 const COMPRESSIBLE =
   /^(?:text\/(?!event-stream)|application\/(?:.+\+)?(?:json|xml|javascript|wasm|x-ndjson|rtf|manifest)|image\/(?:svg\+xml|bmp|x-icon|vnd\.microsoft\.icon)|font\/(?:ttf|otf))\b/;
 
-/** Bytes of compressed files that are kept. */
+/** Bytes of compressed files that are cached. */
 const KEPT = 64 * 1024 * 1024;
 
-/** Files that are compressed at once. The others wait, each with its descriptor. */
+/** Files that are compressed at the same time. The others wait with an open descriptor. */
 const AT_ONCE = 2;
 
-/** Milliseconds for which a change may be followed by another one that has the same time. */
+/** Milliseconds within which two changes of a file may have the same timestamp. */
 const RACY = 2000;
 
-/** Compresses text when it is asked for, and keeps what it has made for as long as the file does not change. */
+/** Compresses text files on request, and caches the result as long as the file does not change. */
 export class CompressedFiles {
   readonly #kept = new Map<string, Buffer<ArrayBuffer>>();
   #bytes = 0;
-  /** What is being made, or waits for that. */
+  /** Compressions under way or waiting. */
   readonly #making = new Map<string, Promise<Buffer<ArrayBuffer>>>();
   #running = 0;
   readonly #waiting: (() => void)[] = [];
@@ -39,7 +42,9 @@ export class CompressedFiles {
     this.#limit = limit;
   }
 
-  /** The coding in which a file is to be sent: none for a part of it, as its bytes are those of the file. */
+  /**
+   * The coding in which a file is to be sent. None for a range request, which refers to the bytes of the plain file.
+   */
   readonly codingFor = ({ field }: RequestHead, type: string, { size }: OpenFile): Encoding | undefined => {
     if (size < SIZES.least || size > SIZES.most || !COMPRESSIBLE.test(type) || field("range")) {
       return undefined;
@@ -47,7 +52,7 @@ export class CompressedFiles {
     return acceptedEncodings(field("accept-encoding"), MADE)[0];
   };
 
-  /** The plan with the file's bytes in its coding, if it has one to be made. Closes the file then. */
+  /** If the plan has a coding to apply, replaces its file by the compressed bytes and closes the file. */
   async carryOut(
     plan: ResponsePlan,
     requestHead: RequestHead,
@@ -69,7 +74,7 @@ export class CompressedFiles {
     const key = keyOf(file, coding);
     const kept = this.#kept.get(key);
     if (kept) {
-      this.#kept.delete(key); // the last one again
+      this.#kept.delete(key); // moves it to the end: most recently used
       this.#kept.set(key, kept);
       return kept;
     }
@@ -86,7 +91,8 @@ export class CompressedFiles {
     try {
       const began = Date.now();
       const bytes = await this.#compress(file, coding);
-      // Written to meanwhile, or a moment before, the file may hold other bytes at the same time of change.
+      // If the file was written during or just before the compression, it may have other bytes with the same
+      // timestamp.
       if (!isChanging(file, began)) this.#keep(keyOf(file, coding), bytes);
       return bytes;
     } finally {
@@ -107,7 +113,7 @@ export class CompressedFiles {
   }
 }
 
-/** All that tells a file's content from another one: the time of the last change of its state cannot be set. */
+/** Everything that identifies a file's content. The change time (ctime) is included because programs cannot set it. */
 function keyOf({ dev, ino, size, seconds, nanoseconds, changed }: OpenFile, { name }: Encoding): string {
   return `${dev} ${ino} ${size} ${seconds}.${nanoseconds} ${changed} ${name}`;
 }

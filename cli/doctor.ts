@@ -10,7 +10,7 @@ import { Failure } from "./arguments.ts";
 
 const LOOPBACK = { hostname: "127.0.0.1", port: 0 };
 
-/** A response that `withSendfile` takes from `Deno.serve`. */
+/** Tests `withSendfile` under `Deno.serve`. */
 const denoServe: Probe = {
   kind: "Deno.serve, withSendfile",
   async run({ path, offset, bytes }) {
@@ -37,8 +37,8 @@ const denoServe: Probe = {
 const END_OF_HEAD = [..."\r\n\r\n"].map((character) => character.charCodeAt(0));
 
 /**
- * `doctor`: prints whether and where files go by sendfile(2) here. Gives the exit code: 0 where they do so wherever this
- * runtime lets them, 1 otherwise. Throws {@link Failure}.
+ * The command `doctor`: prints where sendfile(2) is used on this machine. Returns the exit code: 0 if it is used
+ * wherever this runtime allows it, otherwise 1. Throws {@link Failure}.
  */
 export async function doctor(args: readonly string[]): Promise<0 | 1> {
   const [flag, ...others] = args;
@@ -50,7 +50,7 @@ export async function doctor(args: readonly string[]): Promise<0 | 1> {
   return report.ok ? 0 : 1;
 }
 
-/** The report as lines for people. */
+/** Formats the report as text. */
 function textOf(report: SendfileReport): string {
   const { version, system, runtime, libc, permission, environment, congestionControl } = report;
   const facts: [name: string, value: string][] = [
@@ -68,7 +68,7 @@ function textOf(report: SendfileReport): string {
   lines.push("");
   for (const socket of report.sockets) {
     lines.push(row(socket.kind, howOf(socket)));
-    // What holds for all has been said.
+    // Advice for the whole process was printed above.
     if (socket.advice && socket.advice !== report.advice) lines.push(row("", `-> ${socket.advice}`));
   }
   lines.push("", verdictOf(report));

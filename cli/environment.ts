@@ -2,16 +2,16 @@ import process from "node:process";
 import { isDeno } from "../runtime.ts";
 import { type Command, Failure, FLAGS, parseCommand } from "./arguments.ts";
 
-/** Flags that ask for something else than a server. */
+/** Flags that do not start a server. */
 const NONE: readonly string[] = ["help", "version"];
 
-/** The variables that stand for flags, by these: `SENDFILE_MAX_AGE` for `--max-age`. */
+/** The environment variable of each flag: `SENDFILE_MAX_AGE` for `--max-age`. */
 export const VARIABLES: ReadonlyMap<string, string> = new Map(
   Object.keys(FLAGS).filter((flag) => !NONE.includes(flag))
     .map((flag) => [flag, `SENDFILE_${flag.toUpperCase().replaceAll("-", "_")}`]),
 );
 
-/** As {@link parseCommand}, with the variables of the environment in front: a flag that is given wins. */
+/** As {@link parseCommand}, with flags from environment variables in front, so that flags of the command line win. */
 export function parseWithEnvironment(
   args: string[],
   read: (variable: string) => string | undefined = readVariable,
@@ -20,7 +20,7 @@ export function parseWithEnvironment(
   try {
     return parseCommand([...given, ...args]);
   } catch (error) {
-    parseCommand(args); // where that fails, it says why, and no variable is to blame
+    parseCommand(args); // if this throws, the command line itself is wrong, not a variable
     const flags = given.map((argument) => /^--([^=]+)/.exec(argument)![1]);
     const variables = [...new Set(flags)].map((flag) => VARIABLES.get(flag));
     throw new Failure(`${(error as Error).message} (set by the environment: ${variables.join(", ")})`, 2);
@@ -44,7 +44,7 @@ function isOn(variable: string, value: string): boolean {
   throw new Failure(`${variable} must be 1 or 0, not ${JSON.stringify(value)}`, 2);
 }
 
-/** Deno is not asked for a variable that may not be read: it would prompt. */
+/** Reads a variable. Skipped without permission, because Deno would prompt. */
 function readVariable(variable: string): string | undefined {
   const allowed = !isDeno || Deno.permissions.querySync({ name: "env", variable }).state === "granted";
   return allowed ? process.env[variable] : undefined;

@@ -7,12 +7,12 @@ import { escapeHtml, PAGE_END, pageStart, POLICY } from "../http/html.ts";
 import type { ResolvedDirectoryOptions } from "../http/options.ts";
 import { openInside } from "../http/root/request_target.ts";
 
-/** A request as a page about its failure wants to know it. */
+/** The parts of a request that an error page needs. */
 type Failed = Pick<RequestHead, "method" | "field"> & { readonly target: string };
 
 /**
- * An error as a page, where HTML is taken for it: for what is not there the site's own `404.html`, if it has one, and
- * otherwise one of ours with a link to the start, for who names HTML in `Accept`. Programs get the text.
+ * Turns an error into an HTML page if the client accepts HTML: the site's own `404.html` for a missing file, if there
+ * is one; otherwise our page with a link to the start, if `Accept` names HTML. Other clients get the text.
  */
 export async function asErrorPage(
   plan: ResponsePlan,
@@ -23,12 +23,12 @@ export async function asErrorPage(
   const page = (plan.status === 404 ? await sitesPage(request, resolved, root) : undefined) ??
     ourPage(plan, request, resolved);
   const { headers, body } = page ?? plan;
-  // A cache may keep a 404, and must not give it to who takes another form.
+  // A cache may store a 404, and must not serve it to a client that prefers the other format.
   putFields(headers, [["Vary", "Accept"]]);
   return { ...plan, headers, body };
 }
 
-/** The root's `404.html`. Neither a tag nor an age goes with it: what is missing now may be there in a minute. */
+/** The root's `404.html`, without ETag and max-age: a missing file may exist a minute later. */
 async function sitesPage(
   { method, field }: Failed,
   resolved: ResolvedDirectoryOptions,
@@ -79,12 +79,12 @@ ${PAGE_END}`;
   return { status, headers: fields, body: method === "HEAD" ? undefined : text };
 }
 
-/** How much HTML is wanted; without the field as much as anything. */
+/** The weight of HTML in `Accept`; without the field HTML is as good as anything. */
 function weight(accept: string | undefined | null, wildcards: readonly string[]): number {
   return accept ? quality(accept, "text/html", wildcards) ?? 0 : 1;
 }
 
-/** The root, relative to what was asked for: a proxy in front may have taken a prefix off. */
+/** The root, relative to the request's path: a proxy in front may have removed a prefix. */
 function home(target: string): string {
   const [path] = target.split(/[?#]/, 1);
   return "../".repeat(Math.max(path.split("/").length - 2, 0)) || "./";

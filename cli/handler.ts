@@ -13,7 +13,7 @@ import { CompressedFiles } from "./compressed_files.ts";
 import { asErrorPage } from "./error_page.ts";
 import { logLine } from "./access_log.ts";
 
-/** What the command wants to be served, of the directory `root`. Throws `TypeError` for a header field that is none. */
+/** The site that the command describes, for the directory `root`. Throws `TypeError` for an invalid header field. */
 export function siteOf(root: string, command: Command): Site {
   const { log, watch } = command;
   const changes = watch ? new Changes(root, command.dotfiles) : undefined;
@@ -69,9 +69,12 @@ export function siteOf(root: string, command: Command): Site {
   };
 }
 
-/** What needs a password must not come out of a cache that others share: `public` would let it (RFC 9111, 3.5). */
+/**
+ * The caching options. With a password, `public` is not used, because a shared cache would serve the file to others
+ * (RFC 9111, 3.5).
+ */
 function cachingOf({ auth, maxAge, watch }: Command): { cacheControl?: string; maxAge?: number } {
-  if (watch) return { cacheControl: "no-cache" }; // a page loads anew, and what it is made of with it
+  if (watch) return { cacheControl: "no-cache" }; // a reload must also fetch the page's scripts and styles again
   return auth !== undefined && maxAge !== undefined
     ? { cacheControl: `private, max-age=${maxAge}` }
     : { maxAge };

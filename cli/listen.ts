@@ -2,15 +2,15 @@ import type { FileServer } from "../server/server.ts";
 import type { TcpPlace } from "../server/transport.ts";
 import { Failure } from "./arguments.ts";
 
-/** The port where nobody has asked for one. */
+/** The default port. */
 const DEFAULT_PORT = 8000;
 
-/** Ports from the default one on that are tried; all taken, the system chooses one. */
+/** The number of ports tried from the default on; if all are taken, the system chooses one. */
 const TRIED = 100;
 
 /**
- * Listens, and gives the port: without one in `place`, the first that is free from 8000 on. Throws {@link Failure}. The
- * port is found by listening on it: one that was only looked at could be taken meanwhile.
+ * Listens and returns the port: `port`, or the first free one from 8000 on. Throws {@link Failure}. We find a free
+ * port by listening on it: a port that was only checked could be taken before we listen.
  */
 export function listen(server: FileServer, place: Omit<TcpPlace, "port">, port: number | undefined): number {
   if (port !== undefined) return listenAt(server, { ...place, port });
@@ -41,7 +41,7 @@ function failure(host: string, port: number, error: unknown): Failure {
   return new Failure(`cannot listen on ${authority(host, port)}: ${reason}`, 1);
 }
 
-/** Host and port as a URL has them. */
+/** Formats host and port for a URL. */
 export function authority(host: string, port: number): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }

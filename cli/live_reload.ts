@@ -12,7 +12,7 @@ import type { Changes } from "./changes.ts";
 const SCRIPT_PATH = "/.sendfile-reload.js";
 const EVENTS_PATH = "/.sendfile-reload";
 
-/** Not in the page: a policy of the site's own may allow its scripts and no others. */
+/** The script is a separate file, not inline: the site's own content security policy may forbid inline scripts. */
 const SCRIPT = `{
   const { since } = document.currentScript.dataset;
   const events = new EventSource("${EVENTS_PATH}?since=" + since);
@@ -23,13 +23,13 @@ const SCRIPT = `{
 }
 `;
 
-/** Milliseconds until a page that was told nothing asks again. */
+/** Milliseconds after which a page without an event asks again. */
 const HELD = 20_000;
 
-/** Bytes of a page that is read whole to put the script into it. */
+/** The largest page in bytes that we read whole to insert the script. */
 const MOST = 8 * 1024 * 1024;
 
-/** Makes pages load themselves anew when a file changes: a script in each, which waits for an event. */
+/** Reloads pages when a file changes, by a script in each page that waits for an event. */
 export class LiveReload {
   readonly #changes: Changes;
 
@@ -37,13 +37,13 @@ export class LiveReload {
     this.#changes = changes;
   }
 
-  /** Whether a request comes from the script, or asks for it. */
+  /** Whether a request is for the script or its events. */
   isOwn(target: string): boolean {
     const [path] = target.split("?", 1);
     return path === SCRIPT_PATH || path === EVENTS_PATH;
   }
 
-  /** The answer to such a request. */
+  /** The response to such a request. */
   async plan({ method, target, field }: RequestHead & { readonly target: string }): Promise<ResponsePlan> {
     const isScript = target.split("?", 1)[0] === SCRIPT_PATH;
     const body = isScript ? SCRIPT : await this.#event(target, field("last-event-id"));
@@ -55,7 +55,7 @@ export class LiveReload {
     return { status: 200, headers, body: method === "HEAD" ? undefined : body };
   }
 
-  /** One event, or none, with which the response ends: then the browser asks again, and says what it has had. */
+  /** One event or none, then the response ends. The browser asks again and sends the id of its last event. */
   async #event(target: string, last: string | null | undefined): Promise<string> {
     const since = Number(last || new URLSearchParams(target.split("?")[1]).get("since")) || Date.now();
     const asked = Date.now();
@@ -63,7 +63,7 @@ export class LiveReload {
     return `retry: 100\nid: ${asked}\n${changed ? "event: change\ndata:\n" : ""}\n`;
   }
 
-  /** Fields of a request for a page that would have it answered with less than the whole. */
+  /** Removes the fields of a request for a page that could lead to a partial or empty response. */
   withoutParts<T extends RequestHead>(request: T): T {
     const accept = request.field("accept");
     if (!accept || (quality(accept, "text/html", ["text/*"]) ?? 0) === 0) return request;
@@ -73,7 +73,7 @@ export class LiveReload {
     };
   }
 
-  /** The plan with the script in it, where it is a whole page. Nothing else is changed. */
+  /** Inserts the script if the plan is for a whole page; otherwise returns the plan unchanged. */
   async inject(plan: ResponsePlan, request: RequestHead, resolved: ResolvedOptions): Promise<ResponsePlan> {
     const { headers, body } = plan;
     const isPage = /^text\/html\b/i.test(valueOf(headers, "Content-Type") ?? "") &&
@@ -88,7 +88,7 @@ export class LiveReload {
     fields["Cache-Control"] = "no-store";
     allowScript(fields);
     const length = Number(valueOf(headers, "Content-Length"));
-    // A HEAD request has no body: the script makes the length another one by as much.
+    // A HEAD request has no body; only the length grows by the script.
     fields["Content-Length"] = String(length + tag.length);
     if (body === undefined) return { ...plan, headers: fields };
     try {
@@ -106,14 +106,14 @@ export class LiveReload {
   }
 }
 
-/** Before the end of the body, or of the page. */
+/** Inserts the tag before the end of the body element, or at the end of the page. */
 function insert(page: Buffer<ArrayBuffer>, tag: string): Buffer<ArrayBuffer> {
   const [end] = [...page.toString("latin1").matchAll(/<\/body\s*>/gi)].slice(-1);
   const at = end?.index ?? page.length;
   return Buffer.concat([page.subarray(0, at), Buffer.from(tag), page.subarray(at)]);
 }
 
-/** Pages of our own allow nothing that they do not have. */
+/** The policy of our own pages forbids other scripts, so add ours. */
 function allowScript(fields: Fields): void {
   const own = fields["Content-Security-Policy"];
   if (own === POLICY) fields["Content-Security-Policy"] = `${POLICY}; script-src 'self'; connect-src 'self'`;

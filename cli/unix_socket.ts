@@ -5,12 +5,13 @@ import type { FileServer } from "../server/server.ts";
 import { Failure } from "./arguments.ts";
 
 /**
- * Listens on the unix socket at `path`, in place of one that a server has left behind. Gives a function that removes the
- * socket. Rejects with {@link Failure}.
+ * Listens on the unix socket at `path`, and replaces a stale socket of an earlier server. Resolves to a function that
+ * removes the socket. Rejects with {@link Failure}.
  */
 export async function listenUnix(server: FileServer, path: string): Promise<() => void> {
   await checkFree(path);
-  // Bun removes what has the name that it was told, in the end: also when that is the socket of a successor by then.
+  // At the end Bun removes the path that it listened on, even if that is a successor's socket by then. So we listen
+  // on our own name and rename it.
   const own = `${path}.${process.pid}`;
   try {
     server.listen({ path: own });
@@ -22,7 +23,7 @@ export async function listenUnix(server: FileServer, path: string): Promise<() =
   const { dev, ino } = fs.lstatSync(path, { bigint: true });
   return () => {
     const there = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false });
-    // Another server may have put its own there meanwhile.
+    // Another server may have replaced the socket meanwhile.
     if (there?.dev === dev && there.ino === ino) fs.unlinkSync(path);
   };
 }
@@ -31,7 +32,7 @@ function failure(path: string, reason: string): Failure {
   return new Failure(`cannot listen on ${path}: ${reason}`, 1);
 }
 
-/** Throws for what is not to be replaced: a socket on which a server listens, and anything else. */
+/** Throws if `path` must not be replaced: a server listens there, or it is not a socket. */
 async function checkFree(path: string): Promise<void> {
   let there: fs.Stats | undefined;
   try {
@@ -44,7 +45,7 @@ async function checkFree(path: string): Promise<void> {
   if (await answers(path)) throw failure(path, "another server listens there");
 }
 
-/** Whether a server listens. Only a refusal says that none does: any other error may be one that is busy. */
+/** Whether a server listens. Only ECONNREFUSED means that none does; any other error may come from a busy server. */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect({ path });

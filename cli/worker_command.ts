@@ -1,7 +1,4 @@
-/**
- * How a process starts this program once more, as a worker: under the same runtime, from the same module or compiled
- * binary, with the same flags.
- */
+/** How a process starts this program again as a worker: with the same runtime, module or compiled binary, and flags. */
 import * as fs from "node:fs";
 import process from "node:process";
 import { libc, SWITCH } from "../ffi/load.ts";
@@ -9,12 +6,12 @@ import { isDeno } from "../runtime.ts";
 import { Failure } from "./arguments.ts";
 import { VARIABLES } from "./environment.ts";
 
-/** What a worker is there for, and so all that it needs permission for. */
+/** What a worker serves, which determines the permissions that it needs. */
 export interface WorkerPlace {
   readonly root: string;
   readonly host: string;
   readonly port: number;
-  /** Files beside the root that it reads: those of its certificate. */
+  /** Files outside of the root that it reads: certificate and key. */
   readonly files: readonly string[];
 }
 
@@ -25,12 +22,12 @@ export function workerCommand(place: WorkerPlace): string[] {
   return isStandaloneExecutable ? [] : [...withoutDebugging(process.execArgv), process.argv[1]];
 }
 
-/** Deno shares a port (SO_REUSEPORT) only with this flag, and ends the process where it is missing. */
+/** Deno shares a port (SO_REUSEPORT) only with this flag, and exits without it. */
 const UNSTABLE_NET = "--unstable-net";
 
 const RUN = "run";
 
-/** A compiled program has the flags of `deno compile`, and takes none. */
+/** The flags of a compiled program are fixed by `deno compile`; it accepts none. */
 function compiledByDeno(): string[] {
   // Deno has this function only with --unstable-net.
   if ("listenDatagram" in Deno) return [];
@@ -42,14 +39,14 @@ function denoCommand(place: WorkerPlace): string[] {
     flag !== UNSTABLE_NET
   );
   const module = flags.pop()!;
-  // `deno FLAGS MODULE` runs too, but node:child_process takes flags in the first place for those of Node.js.
+  // `deno FLAGS MODULE` works too, but node:child_process interprets leading flags as those of Node.js.
   const run = flags.indexOf(RUN);
   return [RUN, ...run < 0 ? flags : flags.toSpliced(run, 1), UNSTABLE_NET, module];
 }
 
 /**
- * What this process was started with, up to the main module. Only Linux tells that, and Deno only where everything is
- * allowed. `process.argv[1]` will not do: for a remote module it is a placeholder, a file that does not exist.
+ * The command line of this process, up to the main module. Available only on Linux, and in Deno only with
+ * --allow-all. `process.argv[1]` cannot be used: for a remote module it is a placeholder path that does not exist.
  */
 function ownCommandLine(): string[] | undefined {
   let all: string[];
@@ -63,8 +60,8 @@ function ownCommandLine(): string[] | undefined {
 }
 
 /**
- * The main module with what a worker needs of this process's permissions. Flags other than permissions, such as
- * `--config`, cannot be known here: Deno looks for its configuration anew.
+ * The main module, with those of this process's permissions that a worker needs. Other flags, such as `--config`, are
+ * not known here: Deno searches for its configuration again.
  */
 function permittedCommand({ root, host, port, files }: WorkerPlace): string[] {
   const c = libc();
@@ -72,21 +69,25 @@ function permittedCommand({ root, host, port, files }: WorkerPlace): string[] {
   return [
     "--no-prompt",
     ...permission("read", [root, fs.realpathSync(root), ...files]),
-    // This process has listened there already. Where it asked for port 0 a permission may name that one.
+    // This process has already listened there, so it has the permission. If it asked for port 0, the permission may
+    // name port 0.
     isGranted({ name: "net" }) ? "--allow-net" : `--allow-net=${hostname}:${port}`,
-    `--allow-env=${[SWITCH, ...VARIABLES.values()].join(",")}`, // starting a process needs the permission to read all of them
+    `--allow-env=${[SWITCH, ...VARIABLES.values()].join(",")}`, // starting a process requires permission to read all of them
     ...permission("ffi", typeof c === "string" ? [] : [c.library.path]),
-    // Without it the hosts that Deno allows anyway, and the main module's own.
+    // Without the flag Deno allows its default hosts and the host of the main module.
     ...isGranted({ name: "import" }) ? ["--allow-import"] : [],
     Deno.mainModule,
   ];
 }
 
-/** The flag for all paths where this process has that, or for those of `paths` that it has. Throws {@link Failure}. */
+/**
+ * The flag for all paths if this process has that permission, otherwise for those of `paths` that are granted. Throws
+ * {@link Failure}.
+ */
 function permission(name: "read" | "ffi", paths: string[]): string[] {
   if (isGranted({ name })) return [`--allow-${name}`];
   const granted = [...new Set(paths)].filter((path) => isGranted({ name, path }));
-  // A comma separates paths, and a doubled one is part of a path.
+  // A comma separates paths; a comma in a path is doubled.
   return granted.map((path) => `--allow-${name}=${path.replaceAll(",", ",,")}`);
 }
 
@@ -100,7 +101,7 @@ function isGranted(descriptor: Deno.PermissionDescriptor): boolean {
   );
 }
 
-/** Flags that only one process at a time can use, and those by which each worker would load its modules anew. */
+/** Flags that only one process at a time can use, and flags that would make each worker reload its modules. */
 const DEBUGGING =
   /^(?:-r|--(?:reload|watch|watch-exclude|hot|hmr|no-clear-screen|inspect(?:-brk|-wait)?|coverage))(?:=|$)/;
 

@@ -4,13 +4,13 @@ import { isDeno } from "../runtime.ts";
 import { Failure } from "./arguments.ts";
 import { workerCommand, type WorkerPlace } from "./worker_command.ts";
 
-/** What a worker hears from the process that started it. */
+/** A message from the parent process to a worker. */
 type Order = { readonly listen: number } | { readonly stop: true };
 
-/** What that process hears from a worker. */
+/** A message from a worker to the parent process. */
 type Report = { readonly ready: true } | { readonly listening: true } | { readonly failed: string };
 
-/** What a worker does. */
+/** The functions of a worker. */
 export interface Work {
   /** Rejects with {@link Failure}. */
   listen(port: number): Promise<unknown>;
@@ -25,16 +25,16 @@ const args = process.argv.slice(2);
 /** Whether this process is one of the workers. */
 export const isWorker: boolean = args[0] === WORKER && process.send !== undefined;
 
-/** The command line, that of the process that started the workers too. */
+/** The command line, without the worker's first argument. */
 export const commandLine: string[] = isWorker ? args.slice(1) : args;
 
-/** Does a worker's work, as it is ordered, until the end of one of the two processes. */
+/** Runs a worker: obeys the parent's messages until one of the two processes ends. */
 export function work({ listen, stop }: Work): void {
-  // The terminal sends these to all; what is to be done comes from the process that the user started.
+  // The terminal sends these signals to all processes; the parent tells the workers what to do.
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {});
   const tell = (report: Report) => process.send!(report);
   process.on("disconnect", () => process.exit(1));
-  if (!process.connected) process.exit(1); // it ended before this one had begun
+  if (!process.connected) process.exit(1); // the parent ended before this process started
   process.on("message", (order: Order) => {
     if ("stop" in order) stop().then(() => process.exit(0));
     else {
@@ -49,7 +49,7 @@ export function work({ listen, stop }: Work): void {
 
 /** Starts this program as a worker. Throws {@link Failure}. */
 export function startWorker(place: WorkerPlace): ChildProcess {
-  // Deno would ask for it at the terminal, and wait.
+  // Deno would prompt at the terminal and wait.
   if (isDeno) {
     const needed = [{ name: "run", command: process.execPath }, { name: "env" }] as const;
     if (needed.some((permission) => Deno.permissions.querySync(permission).state !== "granted")) {
@@ -61,14 +61,14 @@ export function startWorker(place: WorkerPlace): ChildProcess {
   });
 }
 
-/** What becomes of a {@link WorkerProcess}. */
+/** The callbacks of a {@link WorkerProcess}. */
 interface Fate {
   onListening(): void;
-  /** Called once, when no process is left. `how`: for the log. */
+  /** Called once, when the process has ended. `how`: text for the log. */
   onEnd(how: string): void;
 }
 
-/** Milliseconds a worker has to end once the channel to it is closed. It ends by itself unless it hangs. */
+/** Milliseconds in which a worker must end after its channel is closed. It does so by itself unless it hangs. */
 const DISCONNECTED = 5000;
 
 /** One process, from its start to its end. */
@@ -84,7 +84,7 @@ class WorkerProcess {
     this.ended = promise.then(onEnd);
     child.on("message", (report: Report) => {
       if ("ready" in report) {
-        this.#ready = true; // before that an order may be lost
+        this.#ready = true; // messages sent before that may be lost
         this.#order({ listen: port });
       } else if ("listening" in report) onListening();
       else {
@@ -95,7 +95,7 @@ class WorkerProcess {
     child.on("error", ({ message }) => {
       problem ??= message;
       if (child.pid === undefined) resolve(problem); // not started: no exit follows
-      else this.kill(); // it cannot be told anything
+      else this.kill(); // it can receive no message any more
     });
     child.on("disconnect", () => {
       const timer = setTimeout(() => this.kill(), DISCONNECTED);
@@ -108,14 +108,14 @@ class WorkerProcess {
 
   #order(order: Order): void {
     try {
-      // Where this fails it has ended, or is about to.
+      // If this fails, the worker has ended or is about to.
       this.#child.send(order, () => {});
     } catch {
       this.kill();
     }
   }
 
-  /** Resolves once it has finished what it had in flight: nothing before it is ready. */
+  /** Resolves when the worker has finished its responses in flight. Before it is ready it has none. */
   stop(): Promise<void> {
     if (this.#ready) this.#order({ stop: true });
     else this.kill();
@@ -133,9 +133,9 @@ export interface Retry {
   readonly first: number;
   /** Milliseconds between attempts at most. */
   readonly longest: number;
-  /** Attempts to replace a worker until it counts as lost. They go on as long as another one listens. */
+  /** Attempts to replace a worker before it counts as lost. Attempts continue as long as another worker listens. */
   readonly attempts: number;
-  /** Milliseconds that a worker listens until its attempts are forgotten. */
+  /** Milliseconds that a worker must listen before its failed attempts are forgotten. */
   readonly settled: number;
   /** Milliseconds in which a new worker must listen. */
   readonly start: number;
@@ -144,14 +144,14 @@ export interface Retry {
 /** Eight attempts in 8 to 16 s: long enough for a directory to be replaced, or a disk to be mounted again. */
 const RETRY: Retry = { first: 100, longest: 5000, attempts: 8, settled: 10_000, start: 60_000 };
 
-/** One of the workers, through all the processes that it has in turn. */
+/** One worker, which may be served by several processes in turn. */
 interface Slot {
   process?: WorkerProcess;
   /** When the process began to listen, by `performance.now()`. */
   listening?: number;
-  /** Processes in a row that ended too early. */
+  /** Processes in a row that ended early. */
   failures: number;
-  /** Until the next process is started, or until the one that starts has had its time. */
+  /** The timer for the next start, or for the timeout of the current start. */
   timer?: ReturnType<typeof setTimeout>;
 }
 
@@ -218,10 +218,10 @@ export class Workers {
     slot.failures++;
     const { first, longest, attempts, start } = this.#retry;
     if (this.#slots.every(({ listening, failures }) => listening === undefined && failures > attempts)) {
-      this.kill(); // one that hangs would outlive this process
+      this.kill(); // a hanging worker would outlive this process
       return this.#onLost(new Failure(`${how}; no worker is left`, 1));
     }
-    // At random, so that they do not all start at the same moment.
+    // Random, so that workers do not all start at the same moment.
     const delay = Math.min(first * 2 ** (slot.failures - 1), longest) * (0.5 + Math.random() / 2);
     console.error(`${how}; another one starts in ${(delay / 1000).toFixed(1)} s`);
     slot.timer = setTimeout(() => {
@@ -234,7 +234,7 @@ export class Workers {
     }, delay);
   }
 
-  /** Resolves once all have finished what they had in flight. */
+  /** Resolves when all workers have finished their responses in flight. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.all(this.#slots.map(({ timer, process }) => {
