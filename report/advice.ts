@@ -17,7 +17,7 @@ import {
   UNIX_SOCKET,
 } from "../reasons.ts";
 
-/** What to change, by the beginning of the reason why sendfile(2) is not used. */
+/** Advice by the beginning of the reason why sendfile(2) is not used. */
 const ADVICE: readonly (readonly [reason: string, advice: () => string])[] = [
   [NO_PERMISSION, () => `add ${ffiFlag()}`],
   [TURNED_OFF + SWITCH, () => `take ${SWITCH} out of the environment`],
@@ -32,7 +32,7 @@ const ADVICE: readonly (readonly [reason: string, advice: () => string])[] = [
   [UNIX_SOCKET, () => "listen on TCP, or by node:net"],
 ];
 
-/** Reasons that lie in what a socket is, not in how this process was started. */
+/** Reasons that are caused by the kind of socket, not by how this process was started. */
 const INHERENT = [TLS, UNIX_SOCKET];
 
 /** Whether the reason holds for all sockets of the kind, on every machine. */
@@ -40,12 +40,15 @@ export function isInherent(reason: string): boolean {
   return INHERENT.includes(reason);
 }
 
-/** What to change so that sendfile(2) is used; undefined where nothing is known that would help. */
+/** What to change so that sendfile(2) is used; undefined if we know nothing that would help. */
 export function adviceFor(reason: string): string | undefined {
   return ADVICE.find(([start]) => reason.startsWith(start))?.[1]();
 }
 
-/** The narrowest flag of Deno's that turns sendfile(2) on: its path, where one may look whether it is there. */
+/**
+ * The narrowest flag of Deno that turns sendfile(2) on. It names the C library's path if we may check that the file
+ * exists.
+ */
 function ffiFlag(): string {
   const path = libraryPath();
   return path === undefined ? "--allow-ffi" : `--allow-ffi=${path}`;

@@ -13,7 +13,7 @@ interface Handlers {
 
 type Place = { hostname: string; port: number } | { unix: string };
 
-/** The part of Bun in use. */
+/** The members of Bun that we use. */
 interface BunGlobal {
   listen(
     options: Place & { allowHalfOpen: boolean; socket: Handlers },
@@ -23,7 +23,7 @@ interface BunGlobal {
   ): Promise<Endable>;
 }
 
-/** The two ends of a connection; what arrives at the end that is not sent to is kept. */
+/** Opens both ends of a connection, and keeps what arrives at the receiving end. */
 async function connect(place: Place, side: "accepted" | "connected"): Promise<Connection> {
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };
   const accepted = Promise.withResolvers<Endable>();
@@ -56,7 +56,7 @@ async function connect(place: Place, side: "accepted" | "connected"): Promise<Co
   };
 }
 
-/** Bytes that come by events, as a stream. */
+/** Turns bytes that arrive by events into a stream. */
 class Received {
   readonly #chunks: Uint8Array[] = [];
   #ended = false;

@@ -13,7 +13,7 @@ import { nodeProbes } from "./node_probes.ts";
 import { isGranted, NotTriedError, type Probe, type Sample, takeSample, within } from "./probe.ts";
 import { TLS } from "../reasons.ts";
 
-/** What `sendfileReport` gives, with more kinds. */
+/** Makes the report of `sendfileReport`, with additional probes. */
 export async function makeReport(more: readonly Probe[]): Promise<SendfileReport> {
   const libc = loadLibc();
   const reason = whyNotSendfile();
@@ -71,7 +71,7 @@ function because(reason: string): { reason: string; advice?: string } {
   return advice === undefined ? { reason } : { reason, advice };
 }
 
-/** Whether nothing can be changed here so that it would be sent by sendfile(2). */
+/** Whether the result is the best possible: sendfile(2), or a copy for a reason that nothing can change. */
 function isAsGoodAsItGets({ via, reason = "", problem }: SocketReport): boolean {
   return problem === undefined && (via !== "copy" || isInherent(reason));
 }

@@ -1,22 +1,22 @@
 import type { Via } from "../transfer/options.ts";
 
-/** What {@link sendfileReport} has found out about one kind of socket or server. */
+/** The result of {@link sendfileReport} for one kind of socket or server. */
 export interface SocketReport {
   /** `Deno.listen, TCP`, `node:http`, `TLS`, … */
   readonly kind: string;
-  /** How a file went, of which every byte has arrived; undefined where none was sent, or not all of it arrived. */
+  /** How a file was sent, if every byte arrived; undefined if no file was sent or bytes are missing. */
   readonly via?: Via;
   /** Bytes that were sent and have arrived. */
   readonly bytes: number;
-  /** Why not by sendfile(2), or why none was sent. */
+  /** Why sendfile(2) was not used, or why no file was sent. */
   readonly reason?: string;
   /** What to change. */
   readonly advice?: string;
-  /** What went wrong: an error of the transfer, or other bytes than the file's. */
+  /** What went wrong: an error of the transfer, or wrong bytes. */
   readonly problem?: string;
 }
 
-/** What {@link sendfileReport} has found out. */
+/** The result of {@link sendfileReport}. */
 export interface SendfileReport {
   /** The version of this package. */
   readonly version: string;
@@ -24,13 +24,16 @@ export interface SendfileReport {
   readonly system: string;
   /** `deno 2.9.6`, `bun 1.4.5`, … */
   readonly runtime: string;
-  /** The name or path of the C library that was loaded; undefined where none was. */
+  /** The name or path of the loaded C library; undefined if none was loaded. */
   readonly libc?: string;
-  /** Deno's permission to use it: for this library or for all, none; other runtimes need none. */
+  /**
+   * Deno's permission to use the C library: granted (for this library or for all) or missing; other runtimes need
+   * none.
+   */
   readonly permission: "granted" | "missing" | "not needed";
-  /** What the environment variable ZEROCOPY_SENDFILE says; undefined where it is not set or may not be read. */
+  /** The value of the environment variable ZEROCOPY_SENDFILE; undefined if it is not set or may not be read. */
   readonly environment?: string;
-  /** The congestion control of a TCP connection on loopback; undefined where the system does not tell. */
+  /** The congestion control of a TCP connection on loopback; undefined if the system does not tell. */
   readonly congestionControl?: string;
   /** Whether sendfile(2) can be used in this process. */
   readonly available: boolean;
@@ -40,18 +43,18 @@ export interface SendfileReport {
   readonly advice?: string;
   /** Each kind of socket that this runtime has. */
   readonly sockets: readonly SocketReport[];
-  /** Whether sendfile(2) is used wherever this runtime lets it be used, and every byte that was sent has arrived. */
+  /** Whether sendfile(2) is used wherever this runtime allows it, and every sent byte arrived. */
   readonly ok: boolean;
 }
 
 /**
- * Finds out whether, and where, files go by sendfile(2) in this process: sends a part of the runtime's own program over
- * loopback on each kind of socket and compares what arrives. What is not permitted is left out, and the report says so;
- * nothing prompts. Takes a fraction of a second; each transfer 10 seconds at most. Does not reject.
+ * Tests where this process can use sendfile(2): sends a part of the runtime's own executable over loopback on each
+ * kind of socket and compares what arrives. Skips what is not permitted, and says so in the report; never prompts.
+ * Takes a fraction of a second, at most 10 seconds for each transfer. Does not reject.
  *
  * Source: sendfile(2); tcp(7), TCP_CONGESTION.
  *
- * @example Say at start what is not as it could be
+ * @example Log at start what could be improved
  * ```ts no-eval
  * import { sendfileReport } from "@zerocopy/sendfile";
  *
@@ -60,7 +63,7 @@ export interface SendfileReport {
  * ```
  */
 export async function sendfileReport(): Promise<SendfileReport> {
-  // Loaded when it is wanted: with node:http it would double the time that loading this package takes (measured).
+  // Imported on demand: it needs node:http, which would double the load time of this package (measured).
   const { makeReport } = await import("./make_report.ts");
   return await makeReport([]);
 }

@@ -26,7 +26,7 @@ async function net(place: { port: number; host: string } | { path: string }): Pr
   };
 }
 
-/** The socket of a response whose head has left. */
+/** The socket of a response whose head has been sent. */
 async function http(length: number): Promise<Connection> {
   const server = createHttpServer();
   await new Promise<void>((resolve, reject) => {

@@ -7,55 +7,57 @@ import { isDeno } from "../runtime.ts";
 import { sendfile } from "../sendfile.ts";
 import { adapterOf, type SendfileSocket } from "../sockets/mod.ts";
 
-/** How the file went. */
+/** How the file was sent. */
 export interface Outcome {
   readonly via: Via;
-  /** Why not by sendfile(2). */
+  /** Why sendfile(2) was not used. */
   readonly reason?: string;
-  /** The connection's congestion control, where it is TCP and the system tells. */
+  /** The connection's congestion control, if it is TCP and the system tells. */
   readonly congestionControl?: string;
 }
 
-/** A way for a file to leave, tried on loopback. */
+/** A test of one kind of socket or server, over loopback. */
 export interface Probe {
   /** The kind of socket or server. */
   readonly kind: string;
-  /** Sends the sample and compares what the peer gets. Rejects where that is not the sample. */
+  /** Sends the sample and compares what the peer receives. Rejects if it differs. */
   run(sample: Sample): Promise<Outcome>;
 }
 
-/** A part of a file that is there, and what it holds. */
+/** A part of an existing file, and its bytes. */
 export interface Sample {
   readonly path: string;
   readonly offset: number;
   readonly bytes: Uint8Array;
 }
 
-/** The two ends of a connection, as the kinds of sockets open them. */
+/** Both ends of a connection. */
 export interface Connection {
-  /** What is sent to. */
+  /** The socket to send on. */
   readonly socket: SendfileSocket;
-  /** Ends what is sent. */
+  /** Ends the sending side. */
   finish(): unknown;
-  /** All that the peer gets. */
+  /** Everything that the peer receives. */
   readonly received: Promise<Uint8Array>;
-  /** Closes both ends, and what listened. */
+  /** Closes both ends and the listener. */
   close(): unknown;
 }
 
-/** Milliseconds after which a probe has failed. */
+/** Timeout of a probe in milliseconds. */
 const LIMIT = 10_000;
 
 /** Bytes of a sample: more than a socket takes at once, so that the transfer has to wait. */
 const SAMPLE = 4 * 1024 * 1024;
 
-/** A probe that sends the sample on a connection that `open` makes, given the length. */
+/**
+ * A probe that sends the sample on a connection that `open` creates. `length`: the number of bytes that will be sent.
+ */
 export function socketProbe(kind: string, open: (length: number) => Promise<Connection>): Probe {
   return {
     kind,
     async run({ path, offset, bytes }) {
       const connection = await open(bytes.length);
-      connection.received.catch(() => {}); // nobody waits for it where the transfer fails
+      connection.received.catch(() => {}); // nobody awaits it if the transfer fails
       try {
         let outcome: Outcome = { via: "copy" };
         await sendfile(connection.socket, path, {
@@ -85,7 +87,7 @@ function congestionControlOf(socket: SendfileSocket): string | undefined {
   return name;
 }
 
-/** Throws where a peer has got other bytes than those that were sent. */
+/** Throws if the peer received other bytes than were sent. */
 export function checkReceived(received: Uint8Array, sent: Uint8Array): void {
   if (received.length !== sent.length) {
     throw new Error(`${received.length} bytes arrived in place of ${sent.length}`);
@@ -109,12 +111,12 @@ export async function within<T>(work: Promise<T>): Promise<T> {
 /** A probe could not begin. */
 export class NotTriedError extends Error {}
 
-/** Whether Deno grants something without asking; elsewhere everything is. */
+/** Whether Deno has granted a permission; always true in other runtimes. */
 export function isGranted(permission: Deno.PermissionDescriptor): boolean {
   return !isDeno || Deno.permissions.querySync(permission).state === "granted";
 }
 
-/** A part of the runtime's own program: a file that is there and large. Throws {@link NotTriedError}. */
+/** A part of the runtime's own executable, a large file that always exists. Throws {@link NotTriedError}. */
 export function takeSample(): Sample {
   const path = process.execPath;
   if (!isGranted({ name: "read", path })) throw new NotTriedError(`it needs --allow-read=${path}`);
@@ -131,7 +133,7 @@ export function takeSample(): Sample {
   }
 }
 
-/** Joins what a stream gives. */
+/** Concatenates the chunks of a stream. */
 export async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let length = 0;

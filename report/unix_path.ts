@@ -2,10 +2,10 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { isGranted, NotTriedError } from "./probe.ts";
 
-/** The directory for files that are soon gone again; asking for the environment's could prompt. */
+/** The directory for temporary files. Reading TMPDIR could prompt. */
 const TEMPORARY = "/tmp";
 
-/** Runs `work` with a path for a unix socket, and takes it away afterwards. Rejects where it may not be made. */
+/** Runs `work` with a path for a unix socket, and removes it afterwards. Rejects if it may not be created. */
 export async function withUnixPath<T>(work: (path: string) => Promise<T>): Promise<T> {
   for (const name of ["read", "write"] as const) {
     if (!isGranted({ name, path: TEMPORARY })) {
