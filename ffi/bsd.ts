@@ -1,7 +1,7 @@
 import { kqueueBlocking, kqueueSymbols } from "./kqueue.ts";
 import type { Symbols } from "./library.ts";
 
-/** What Darwin and FreeBSD have in common, of the fields of `System`. */
+/** The fields of `System` that Darwin and FreeBSD share. */
 export const bsd = {
   blocking: kqueueBlocking,
   family: (sockaddr: Uint8Array): number => sockaddr[1],
@@ -50,5 +50,5 @@ export const bsdErrors = {
   84: "EOVERFLOW",
 } as const;
 
-/** A table as large as the limit would be scanned for nothing where the limit is "unlimited". */
+/** The most descriptors that we scan: with the limit "unlimited" scanning all possible numbers would take too long. */
 export const SCAN_LIMIT = 65536;

@@ -12,7 +12,7 @@ import type {
 } from "./library.ts";
 import { LIBC_NOT_LOADED } from "../reasons.ts";
 
-/** The part of `bun:ffi` in use. */
+/** The members of `bun:ffi` that we use. */
 interface BunFFI {
   dlopen(
     path: string,
@@ -29,10 +29,10 @@ function translate({ args, returns }: Signature): { args: string[]; returns: str
   return { args: args.map(type), returns: type(returns) };
 }
 
-/** By its name in the library, a function's key and signature. */
+/** For each symbol name in the library, the function's key and signature. */
 type Table = Map<string, [key: string, signature: Signature]>;
 
-/** Bun's dlopen takes one signature for a name, and `syscall` has several. */
+/** Splits symbols into tables. Bun's dlopen takes one signature per name, and `syscall` has several. */
 function tablesOf(symbols: Symbols): Table[] {
   const tables: Table[] = [];
   for (const [key, signature] of Object.entries(symbols)) {
@@ -44,7 +44,7 @@ function tablesOf(symbols: Symbols): Table[] {
   return tables;
 }
 
-/** Bun's FFI: no permission to ask for. */
+/** Bun's FFI, which needs no permission. */
 export const bunLoader: Loader = {
   load(candidates, symbols) {
     const ffi = bunFFI();
@@ -67,7 +67,7 @@ export const bunLoader: Loader = {
   },
 };
 
-/** What the worker is told when it starts. */
+/** The message that starts the worker. */
 interface Orders {
   path: string;
   symbol: string;
@@ -78,9 +78,9 @@ interface Orders {
 }
 
 /**
- * The whole worker, as text. A file of its own is not found once the package was compiled or bundled: JSR's npm mirror
- * renames `.ts` to `.js` but leaves strings alone. The text of a function is not what was written either, where a tool
- * for coverage has put its counters into it, which the worker does not have.
+ * The source of the worker, as text. A separate file would not be found after the package is compiled or bundled:
+ * JSR's npm mirror renames `.ts` to `.js` but does not change strings. The text of a function cannot be used either,
+ * because coverage tools insert counters that do not exist in the worker.
  */
 const WORKER = `
 globalThis.onmessage = ({ data: { path, symbol, signature, args, bytes, stop } }) => {
@@ -95,11 +95,11 @@ globalThis.onmessage = ({ data: { path, symbol, signature, args, bytes, stop } }
 };
 `;
 
-/** A Bun worker has `ref`/`unref`, as node's has. */
+/** A Bun worker has `ref` and `unref`, as in Node.js. */
 type BunWorker = Worker & { ref(): void; unref(): void };
 
 class BunLibrary implements Library {
-  /** Starting a worker takes 16 ms (measured), a wait in a running one 0.1 ms: keep it a moment. */
+  /** Starting a worker takes 16 ms, a wait in a running one 0.1 ms (measured), so we keep it for a moment. */
   readonly linger = 1000;
   readonly callsAway = false;
   readonly wide = (n: number): number => n;
@@ -124,10 +124,10 @@ class BunLibrary implements Library {
     };
     worker.onmessageerror = () => fail("a message of its worker could not be read");
     worker.onerror = (event) => {
-      event.preventDefault(); // its waiters are told
+      event.preventDefault(); // its waiters get the error
       fail(`its worker has failed: ${event.message}`);
     };
-    // The last of its events, whatever has ended it: its thread is in no call any more.
+    // The worker's last event, however it ended: its thread is in no call any more.
     worker.addEventListener("close", () => {
       fail("its worker was ended");
       resolve();

@@ -9,7 +9,7 @@ const MSG_DONTWAIT = 0x80;
 const stat = new DataView(new ArrayBuffer(144));
 const statBytes = new Uint8Array(stat.buffer);
 
-/** off_t *len: in the bytes wanted, out the bytes sent. */
+/** off_t *len: in: bytes to send, out: bytes sent. */
 const length = new DataView(new ArrayBuffer(8));
 const lengthBytes = new Uint8Array(length.buffer);
 
@@ -31,8 +31,8 @@ export function darwin(arch: "x64" | "arm64"): System {
       /** int fstat(int fd, struct stat *buf); the plain name has 32-bit inodes on x86-64 */
       fstat: { name: arch === "x64" ? "fstat$INODE64" : "fstat", args: ["i32", "buffer"], returns: "i32" },
       /**
-       * int fcntl(int fd, int cmd, ...): arm64 passes variadic arguments on the stack, behind the eight that go in
-       * registers, x86-64 in the next register. The argument is given in both places.
+       * int fcntl(int fd, int cmd, ...): arm64 passes variadic arguments on the stack, after the eight in registers,
+       * x86-64 in the next register. We pass the argument in both places.
        */
       fcntl: {
         args: ["i32", "i32", "i64", "i64", "i64", "i64", "i64", "i64", "i64"],
@@ -43,7 +43,8 @@ export function darwin(arch: "x64" | "arm64"): System {
     AF_INET6: 30,
     F_DUPFD_CLOEXEC: 67,
     sendFlags: MSG_DONTWAIT, // SIGPIPE is ignored by both runtimes
-    // xnu only clears the flag: what waits would go with the next send, an ACK or after 5 s. A send of nothing is one.
+    // xnu only clears the flag: held bytes would go with the next send, with an ACK or after 5 s. A send of 0 bytes
+    // pushes them out.
     push: ({ call, wide }, fd) => void call.send(fd, lengthBytes, wide(0), MSG_DONTWAIT),
     fcntl({ call, wide }, fd, command, argument) {
       const [value, none] = [wide(argument), wide(0)];
@@ -63,12 +64,12 @@ export function darwin(arch: "x64" | "arm64"): System {
       length.setUint32(0, count, true);
       length.setUint32(4, 0, true);
       const result = call.sendfile(file, out, wide(offset), lengthBytes, null, 0);
-      // *len is the bytes sent also with EAGAIN and EINTR: they have left, whatever the result says.
+      // *len has the bytes sent also after EAGAIN and EINTR: they were sent, even if the result is an error.
       const sent = uint64(length, 0);
       if (result === 0 || (sent > 0 && sent < count)) return sent;
       if (sent !== count) return -1;
-      // Either the kernel never wrote *len, or all has left and filled the buffer to the brim: xnu says EAGAIN for
-      // that before it sees that nothing is left to send.
+      // Either the kernel never wrote *len, or everything was sent and filled the buffer exactly: then xnu returns
+      // EAGAIN before it notices that nothing is left to send.
       call.memcpy(errnoBytes, call.errno(), wide(4));
       return errnoOut[0] === EAGAIN || errnoOut[0] === EINTR ? sent : -1;
     },

@@ -15,7 +15,7 @@ const EPOLLRDHUP = 0x2000;
 const EPOLLONESHOT = 0x40000000;
 const EVENTS = 64;
 
-/** The waker's place in the events: no descriptor has this number. */
+/** The waker's number in the events, which no descriptor has. */
 const WAKER = -1;
 
 const EPOLL_WAIT: Signature = { args: ["i32", "buffer", "i32", "i32"], returns: "i32" };
@@ -67,8 +67,8 @@ export function openEpoll(
   return {
     arm(fd, token, read, write) {
       const events = EPOLLONESHOT | (read ? EPOLLIN | EPOLLRDHUP : 0) | (write ? EPOLLOUT : 0);
-      // What is registered only the kernel knows: a descriptor closed without our knowing is gone from epoll, and
-      // stays in it where a duplicate is open. The last ADD is there for its errno.
+      // Only the kernel knows what is registered: if a descriptor was closed by others, epoll has dropped it, or
+      // still has it if a duplicate is open. So we try ADD, then MOD; the last ADD is for its errno.
       if (control(EPOLL_CTL_ADD, fd, fd, token, events) === 0) return 0;
       if (control(EPOLL_CTL_MOD, fd, fd, token, events) === 0) return 0;
       return control(EPOLL_CTL_ADD, fd, fd, token, events);

@@ -1,21 +1,24 @@
 import { isDeno } from "../runtime.ts";
 
 /**
- * Which file something is. Inode numbers reach 2^64 (overlayfs with `xino`, some network file systems), and as doubles
- * neighbours above 2^53 compare equal.
+ * The identity of a file, as bigints: inode numbers reach 2^64 (overlayfs with `xino`, some network file systems),
+ * and as doubles neighbours above 2^53 compare equal.
  */
 export interface FileId {
   readonly dev: bigint;
   readonly ino: bigint;
 }
 
-/** A runtime's own numbers as a {@link FileId}; undefined where they may be rounded: then they prove nothing. */
+/**
+ * Converts a runtime's own numbers to a {@link FileId}; undefined if they may be rounded, because then they prove
+ * nothing.
+ */
 export function exactFileId(dev: number | bigint, ino: number | bigint | null): FileId | undefined {
   const [device, inode] = [exact(dev), exact(ino)];
   return device === undefined || inode === undefined ? undefined : { dev: device, ino: inode };
 }
 
-/** Deno's bigint has gone through a double. Bun's is signed. */
+/** Deno's bigint was converted from a double. Bun's is signed. */
 function exact(value: number | bigint | null): bigint | undefined {
   if (value === null) return undefined;
   if (Number.isSafeInteger(Number(value))) return BigInt.asUintN(64, BigInt(value));

@@ -8,7 +8,7 @@ export interface Connection {
   readonly remote: Endpoint;
 }
 
-/** The connection between two ends as runtimes name them; undefined where an end has no IP address. */
+/** Parses the two addresses as runtimes give them; undefined if one is not an IP address. */
 export function parseConnection(
   libc: Libc,
   local: { hostname?: string; port?: number },
@@ -19,14 +19,14 @@ export function parseConnection(
   return here && there && { local: here, remote: there };
 }
 
-/** Whether `fd` is a socket between these two ends. */
+/** Whether `fd` is a socket with these two addresses. */
 export function isConnection(libc: Libc, fd: number, { local, remote }: Connection): boolean {
   return libc.hasEndpoint(fd, "remote", remote) && libc.hasEndpoint(fd, "local", local);
 }
 
 /**
- * The one socket that matches; undefined where there is none. "several" where there are more, "many" where more than
- * `budget` descriptors are open.
+ * The one socket that matches; undefined if none does; "several" if more than one does; "many" if more than `budget`
+ * descriptors are open.
  */
 function findSocket(
   libc: Libc,
@@ -34,7 +34,7 @@ function findSocket(
   budget = Infinity,
 ): number | "several" | "many" | undefined {
   const limit = libc.descriptorLimit();
-  // The table never shrinks; a number that is not open costs less, but not nothing.
+  // The descriptor table never shrinks, and checking a number that is not open has a cost, too.
   if (limit > budget * CLOSED) return "many";
   let found: number | undefined;
   let several = false;
@@ -42,7 +42,7 @@ function findSocket(
   libc.eachOpen(limit, (fd) => {
     if (matches(fd)) {
       if (found === undefined) found = fd;
-      else several = libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found); // no duplicates of one
+      else several = libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found); // not duplicates of one socket
     }
     return !several && ++open <= budget;
   });
@@ -50,12 +50,13 @@ function findSocket(
   return open > budget ? "many" : found;
 }
 
-/** Numbers that are not open cost as much to look at as one that is. */
+/** Checking this many numbers that are not open costs as much as checking one open descriptor. */
 const CLOSED = 16;
 
 /**
- * The descriptor of a connection that its runtime does not tell, found among the process's own by both addresses.
- * Two descriptors of one socket (duplicates, told by the socket cookie) are one match; two sockets are no match.
+ * Finds the descriptor of a connection that the runtime does not expose, by both addresses among the descriptors of
+ * the process. Two descriptors of one socket (duplicates, recognized by the socket cookie) count as one match; two
+ * sockets are no match.
  */
 export function findConnection(libc: Libc, connection: Connection): number | undefined {
   const found = findSocket(libc, (fd) => isConnection(libc, fd, connection));
@@ -63,8 +64,8 @@ export function findConnection(libc: Libc, connection: Connection): number | und
 }
 
 /**
- * The descriptor of the one socket whose peer is `remote`, or in words why none is known to be it. At most `budget`
- * open descriptors are looked at.
+ * The descriptor of the one socket whose peer is `remote`, or the reason why it is not certain. Checks at most
+ * `budget` open descriptors.
  */
 export function findPeer(libc: Libc, remote: Endpoint, budget: number): number | string {
   const found = findSocket(libc, (fd) => libc.hasEndpoint(fd, "remote", remote), budget);
@@ -74,9 +75,9 @@ export function findPeer(libc: Libc, remote: Endpoint, budget: number): number |
 }
 
 /**
- * A descriptor that reads the file `id`, found among the process's own. Any of several will do: they read the same
- * bytes, and this package never uses a descriptor's own position. It may be another thread's, which can close it at any
- * moment: use only a duplicate that {@link isFile} has been asked about.
+ * Finds a descriptor of the file `id` among those of the process. Any of several is fine: they read the same bytes,
+ * and this package never uses a descriptor's own position. It may belong to another thread, which can close it at any
+ * moment: use only a duplicate that {@link isFile} has confirmed.
  */
 export function findFile(libc: Libc, id: FileId): number | undefined {
   let found: number | undefined;
@@ -87,7 +88,7 @@ export function findFile(libc: Libc, id: FileId): number | undefined {
   return found;
 }
 
-/** Whether `fd` stands for the regular file `id`. */
+/** Whether `fd` refers to the regular file `id`. */
 export function isFile(libc: Libc, fd: number, id: FileId): boolean {
   const stat = libc.stat(fd);
   return typeof stat === "object" && stat.regular && isSameFile(stat, id);

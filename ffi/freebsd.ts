@@ -46,7 +46,7 @@ export function freebsd(): System {
       sent.setUint32(0, 0, true);
       sent.setUint32(4, 0, true);
       const result = call.sendfile(file, out, wide(offset), wide(count), null, sentBytes, 0);
-      // *sbytes is filled in also with EAGAIN, EINTR and EBUSY: those bytes have left.
+      // *sbytes is set also after EAGAIN, EINTR and EBUSY: those bytes were sent.
       const bytes = uint64(sent, 0);
       return bytes > 0 || result === 0 ? bytes : -1;
     },

@@ -1,7 +1,7 @@
 import type { Library, Signature, Symbols } from "./library.ts";
 import type { Selector, Visit } from "./selector.ts";
 
-// sys/event.h; the same on Darwin and FreeBSD but for EVFILT_USER and the size of struct kevent
+// sys/event.h; the same on Darwin and FreeBSD except EVFILT_USER and the size of struct kevent
 const EVFILT_READ = -1;
 const EVFILT_WRITE = -2;
 const EV_ADD = 0x1;
@@ -57,7 +57,7 @@ export function openKqueue(
       return result;
     },
     disarm(fd) {
-      // One of the two is usually not there (ENOENT), or has fired already.
+      // One of the two filters usually does not exist (ENOENT), or has fired already.
       submit(fd, EVFILT_READ, EV_DELETE, 0, 0);
       submit(fd, EVFILT_WRITE, EV_DELETE, 0, 0);
     },

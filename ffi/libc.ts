@@ -11,7 +11,7 @@ const POLLIN = 1;
 const POLLOUT = 4;
 const POLLNVAL = 32;
 
-/** Descriptors asked for in one call of poll. */
+/** Descriptors checked in one call of poll. */
 const POLLED = 1024;
 
 const AF_INET = 2;
@@ -53,7 +53,7 @@ export const commonSymbols: Symbols = {
   inet_pton: { args: ["i32", "buffer", "buffer"], returns: "i32" },
 };
 
-/** Calls that a runtime makes away from the JavaScript thread. */
+/** Calls that a runtime makes in another thread. */
 export const commonBlocking: Symbols = {
   preadAway: { name: "pread", ...commonSymbols.pread },
 };
@@ -63,13 +63,13 @@ const ENDPOINT = 18;
 
 /**
  * An IP address as 16 bytes (IPv4 mapped into IPv6) and a port as 2, so that `127.0.0.1` and `::ffff:127.0.0.1`,
- * which runtimes give for the same socket, compare equal.
+ * which runtimes report for the same socket, compare equal.
  */
 export type Endpoint = Uint8Array;
 
 /**
- * The C library as the rest of this package sees it: descriptors, bytes and names of errors; no errno number, no
- * struct. Calls on the way of every transfer return a negated errno instead of throwing.
+ * The C library for the rest of this package: descriptors, bytes and error names, but no errno numbers and no
+ * structs. Calls in the path of every transfer return a negated errno instead of throwing.
  */
 export class Libc {
   readonly library: Library;
@@ -105,7 +105,7 @@ export class Libc {
     this.#four = library.wide(4);
     this.#one = library.wide(1);
     this.#tellsAbsent = system.pageCache !== undefined;
-    // One address for each thread, and an instance never leaves its thread.
+    // errno has one address per thread, and an instance never leaves its thread.
     this.#errno = library.call.errno();
   }
 
@@ -121,13 +121,13 @@ export class Libc {
     return this.system.errors[-result] ?? `E${-result}`;
   }
 
-  /** A result below zero as the error it stands for. */
+  /** The error for a negated errno. */
   error(result: number, syscall: string, sent = 0): SendfileError {
     const code = this.errorName(result);
     return new SendfileError(`${syscall}: ${code}`, { code, errno: -result, syscall, sent });
   }
 
-  /** Bytes sent; 0 at the end of the file; a negated errno where nothing was sent. `count` is at least 1. */
+  /** Returns the bytes sent; 0 at the end of the file; a negated errno if nothing was sent. `count` is at least 1. */
   sendfile(out: number, file: number, offset: number, count: number): number {
     const result = this.system.sendfile(this.library, out, file, offset, count);
     return result < 0 ? this.#failed() : result;
@@ -140,19 +140,25 @@ export class Libc {
       const result = call.pread(fd, into, wide(into.length), wide(position));
       if (result >= 0) return result;
       const failed = this.#failed();
-      if (this.errorName(failed) !== "EINTR") return failed; // a signal, where the file system waits for another
+      if (this.errorName(failed) !== "EINTR") return failed; // a signal; happens on NFS and FUSE
     }
   }
 
-  /** As `pread`, in a thread of the runtime's; only where `library.callsAway`. The caller keeps `fd` open until then. */
+  /**
+   * As `pread`, in a thread of the runtime; only if `library.callsAway`. The caller keeps `fd` open until the promise
+   * settles.
+   */
   async preadAway(fd: number, into: Uint8Array, position: number): Promise<number> {
     const { call, wide } = this.library;
     const result: number = await call.preadAway(fd, into, wide(into.length), wide(position));
-    // errno was the other thread's: asked again here it says why.
+    // errno belongs to the other thread, so we repeat the call here to learn the error.
     return result < 0 ? this.pread(fd, into, position) : result;
   }
 
-  /** Bytes sent, or a negated errno. `more`: hold them back for what follows, where the system can. Never waits. */
+  /**
+   * Returns the bytes sent, or a negated errno. `more`: hold the bytes back for what follows, if the system can.
+   * Never waits.
+   */
   send(fd: number, bytes: Uint8Array, more: boolean): number {
     const { sendFlags, MSG_MORE } = this.system;
     const flags = more ? sendFlags | MSG_MORE : sendFlags;
@@ -165,7 +171,7 @@ export class Libc {
     return this.system.MSG_MORE !== 0;
   }
 
-  /** Holds back a last partial segment, or lets it go. Sockets other than TCP have no cork and need none. */
+  /** Holds back the last partial segment, or releases it. Sockets other than TCP have no cork and need none. */
   cork(fd: number, on: boolean): void {
     const result = this.setOption(fd, IPPROTO_TCP, this.system.TCP_CORK, on ? 1 : 0);
     if (!on && result === 0) this.system.push?.(this.library, fd);
@@ -178,14 +184,14 @@ export class Libc {
     return result < 0 ? this.#failed() : result;
   }
 
-  /** getsockopt's TCP_NODELAY; undefined where `fd` is no TCP socket. */
+  /** The value of TCP_NODELAY; undefined if `fd` is not a TCP socket. */
   noDelay(fd: number): boolean | undefined {
     this.#length[0] = 4;
     const result = this.library.call.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, this.#value, this.#length);
     return result < 0 ? undefined : this.#value[0] !== 0;
   }
 
-  /** The name of a TCP connection's congestion control ("cubic", "bbr"); undefined where the system does not tell. */
+  /** The name of a TCP connection's congestion control ("cubic", "bbr"); undefined if the system does not tell. */
   congestionControl(fd: number): string | undefined {
     return this.system.congestionControl?.(this.library, fd);
   }
@@ -196,15 +202,14 @@ export class Libc {
     return result < 0 ? this.#failed() : result;
   }
 
-  /** Whether the system tells, at least of some files, what of them is in memory. */
+  /** Whether the system can tell, for some files at least, which parts are in memory. */
   get tellsCached(): boolean {
     return this.system.pageCache !== undefined;
   }
 
   /**
-   * Whether all of a range of a file is in memory or on its way there, asked for by whomever; undefined where the system
-   * does not tell. Once it has refused it is not asked again: the kernel is older than the call, or does not tell this
-   * user.
+   * Whether a whole range of a file is in memory or being read, by any process; undefined if the system does not
+   * tell. After a refusal we do not ask again: the kernel is too old, or does not tell this user.
    */
   isCached(fd: number, offset: number, count: number): boolean | undefined {
     if (!this.#tellsAbsent) return undefined;
@@ -215,8 +220,8 @@ export class Libc {
   }
 
   /**
-   * Whether the byte at `offset` can be read without a wait for the disk; so also where there is none, or it cannot be
-   * read at all. Undefined where the file system does not tell.
+   * Whether the byte at `offset` can be read without waiting for the disk. True also after the end of the file, or if
+   * reading fails. Undefined if the file system does not tell.
    */
   canReadNow(fd: number, offset: number): boolean | undefined {
     const { pageCache } = this.system;
@@ -227,7 +232,7 @@ export class Libc {
     return code === "EIO" ? true : undefined;
   }
 
-  /** Has the system read a range of a file into memory, and does not wait for it. */
+  /** Makes the system read a range of a file into memory, and does not wait for it. */
   readAhead(fd: number, offset: number, count: number): void {
     this.system.pageCache?.startReading(this.library, fd, offset, count);
   }
@@ -237,8 +242,8 @@ export class Libc {
   }
 
   /**
-   * Resets a TCP connection, and throws away what is still queued: on Linux at once, whoever else has it open, on other
-   * systems when its last descriptor is closed.
+   * Resets a TCP connection and discards what is still queued: on Linux at once, even if other descriptors are open;
+   * on other systems when the last descriptor is closed.
    */
   reset(fd: number): void {
     // struct linger { int l_onoff; int l_linger; }
@@ -254,16 +259,13 @@ export class Libc {
     this.library.call.shutdown(fd, SHUT_WR);
   }
 
-  /** What `fd` is, or a negated errno. The object is used again by the next call. */
+  /** The fstat of `fd`, or a negated errno. The next call reuses the object. */
   stat(fd: number): FileStat | number {
     const result = this.system.stat(this.library, fd, this.#stat);
     return result < 0 ? this.#failed() : this.#stat;
   }
 
-  /**
-   * The path that an open descriptor stands for, symlinks resolved; undefined where the system does not tell. Of a
-   * name that is not UTF-8 it is not exact.
-   */
+  /** The real path of an open descriptor; undefined if the system does not tell. Not exact if the name is not UTF-8. */
   path(fd: number): string | undefined {
     return this.system.path?.(this.library, fd);
   }
@@ -278,7 +280,7 @@ export class Libc {
     return (this.system.fcntl(this.library, fd, F_GETFL, 0) & this.system.O_NONBLOCK) !== 0;
   }
 
-  /** Whether `fd` is a stream socket. Throws where it is not even open. */
+  /** Whether `fd` is a stream socket. Throws if it is not open. */
   isStreamSocket(fd: number): boolean {
     this.#length[0] = 4;
     const { SOL_SOCKET, SO_TYPE } = this.system;
@@ -290,19 +292,18 @@ export class Libc {
     return false;
   }
 
-  /** What a TCP connection has done; undefined where the system does not tell. The object is used again. */
+  /** The state of a TCP connection; undefined if the system does not tell. The next call reuses the object. */
   tcp(fd: number): Readonly<TcpState> | undefined {
     return this.system.tcp?.(this.library, fd, this.#tcp) ? this.#tcp : undefined;
   }
 
-  /** A number that only this socket has, for as long as the system runs; 0 where the system has none or no socket. */
+  /** A number that identifies this socket until the next boot; 0 if the system has none, or `fd` is not a socket. */
   cookie(fd: number): bigint {
     return this.system.cookie(this.library, fd);
   }
 
   /**
-   * Reads the address of `fd`'s own end or of its peer's into `into`; false where it has no IP address, or not the port
-   * of `only`.
+   * Reads the local or remote address of `fd` into `into`; false if it has no IP address, or not the port of `only`.
    */
   endpoint(fd: number, end: "local" | "remote", into: Endpoint, only?: Endpoint): boolean {
     const { call } = this.library;
@@ -310,7 +311,7 @@ export class Libc {
     this.#length[0] = sockaddr.length;
     const get = end === "local" ? call.getsockname : call.getpeername;
     if (get(fd, sockaddr, this.#length) < 0) return false;
-    // It is in the same place in each family, and differs most.
+    // The port is at the same offset in each family, and is the most likely to differ.
     if (only && (sockaddr[3] !== only[17] || sockaddr[2] !== only[16])) return false;
     const family = this.system.family(sockaddr);
     if (family === AF_INET) mapIPv4(into, sockaddr, 4);
@@ -321,13 +322,13 @@ export class Libc {
     return true;
   }
 
-  /** Whether that end of `fd` is `endpoint`. */
+  /** Whether the local or remote address of `fd` is `endpoint`. */
   hasEndpoint(fd: number, end: "local" | "remote", endpoint: Endpoint): boolean {
     const mine = this.#endpoint;
     return this.endpoint(fd, end, mine, endpoint) && mine.every((byte, i) => byte === endpoint[i]);
   }
 
-  /** The endpoint that a runtime calls `hostname` (an IP address as text) and `port`. */
+  /** Parses an IP address as text and a port. */
   parseEndpoint(hostname: string, port: number): Endpoint | undefined {
     const endpoint = new Uint8Array(ENDPOINT);
     const colon = hostname.includes(":");
@@ -342,13 +343,13 @@ export class Libc {
     return endpoint;
   }
 
-  /** How many descriptors this process may have open (the soft RLIMIT_NOFILE); Infinity where there is no limit. */
+  /** How many descriptors this process may have open (the soft RLIMIT_NOFILE); Infinity if there is no limit. */
   maxDescriptors(): number {
     const limit = this.library.call.getdtablesize();
     return limit > 0 ? limit : Infinity;
   }
 
-  /** How many descriptors this process has open, whoever opened them; undefined where the system does not count them. */
+  /** How many descriptors this process has open; undefined if the system does not count them. */
   countDescriptors(): number | undefined {
     return this.system.countDescriptors?.(this.library);
   }
@@ -359,24 +360,24 @@ export class Libc {
   }
 
   /**
-   * Blocks this thread until `fd` is writable or readable; false after `ms` milliseconds (-1: without end; 0: only
-   * asks).
+   * Blocks this thread until `fd` is writable or readable; false after `ms` milliseconds (-1: no limit; 0: only
+   * checks).
    */
   block(fd: number, event: "readable" | "writable", ms: number): boolean {
     // struct pollfd { int fd; short events; short revents; }
     this.#pollfd[0] = fd;
     this.#pollfd[1] = event === "readable" ? POLLIN : POLLOUT;
-    // An interruption counts as readiness: the caller tries again and comes back.
+    // An error such as EINTR counts as readiness: the caller then tries again and waits again.
     return this.library.call.poll(this.#pollfd, this.#one, ms) !== 0;
   }
 
   /**
-   * Calls `each` with every open descriptor below `limit` until that returns false. poll(2) tells which are open: to ask
-   * each number for itself takes ten times as long where few of them are.
+   * Calls `each` with every open descriptor below `limit` until it returns false. poll(2) tells which are open:
+   * checking each number on its own takes ten times as long if few are open.
    */
   eachOpen(limit: number, each: (fd: number) => boolean): void {
     for (let from = 0; from < limit; from += POLLED) {
-      // Not all at once: more than RLIMIT_NOFILE are refused.
+      // In parts: poll refuses more than RLIMIT_NOFILE entries.
       const count = Math.min(POLLED, limit - from);
       for (let i = 0; i < count; i++) {
         this.#polled[2 * i] = from + i;
@@ -397,7 +398,7 @@ export class Libc {
     });
   }
 
-  /** The error of a call that has just returned below zero. */
+  /** The error of a call that has just failed. */
   lastError(syscall: string): SendfileError {
     return this.error(this.#failed(), syscall);
   }

@@ -1,25 +1,25 @@
 /**
- * The border: what an OS file may ask of a runtime's FFI. Everything here is neutral; `deno.ts` and `bun.ts`
- * translate it.
+ * The FFI border: the interface between the OS files and a runtime's FFI. Everything here is independent of the
+ * runtime; `deno.ts` and `bun.ts` implement it.
  */
 
-/** A C type as both runtimes can pass it. `buffer` is memory of ours, `pointer` an address from C. */
+/** A C type that both runtimes can pass. `buffer` is our own memory, `pointer` an address from C. */
 export type NativeType = "i32" | "u32" | "i64" | "usize" | "buffer" | "pointer";
 
-/** One C function. `name` is the symbol, where it differs from the key. */
+/** One C function. `name` is the symbol, if it differs from the key. */
 export interface Signature {
   readonly name?: string;
   readonly args: readonly NativeType[];
   readonly returns: "i32" | "usize" | "pointer";
 }
 
-/** The functions an OS file needs, by the name it calls them. */
+/** The functions that an OS file needs, by key. */
 export type Symbols = Readonly<Record<string, Signature>>;
 
-// deno-lint-ignore no-explicit-any -- the FFI border: C decides what goes in and what comes out
+// deno-lint-ignore no-explicit-any -- the FFI border: the C declaration decides the types
 export type NativeFunction = (...args: any[]) => any;
 
-/** A blocking C call that a runtime repeats away from the JavaScript thread: `epoll_wait` or `kevent`. */
+/** A blocking C call that a runtime repeats in another thread: `epoll_wait` or `kevent`. */
 export interface BlockingCall {
   readonly symbol: string;
   readonly signature: Signature;
@@ -29,20 +29,20 @@ export interface BlockingCall {
   readonly bytes: number;
 }
 
-/** Told what becomes of a {@link BlockingCall}. */
+/** The callbacks of a {@link BlockingCall}. */
 export interface WatchEvents {
   onReturn(result: number, events: Uint8Array): void;
-  /** It will not return again: what made it has failed or was ended. Told at most once, and not after `close`. */
+  /** The call will not return again: its thread failed or was ended. Called at most once, and not after `close`. */
   onFailure(error: Error): void;
 }
 
 /** A {@link BlockingCall} under way. */
 export interface Watch {
-  /** Somebody waits: repeat the call, and keep the process alive. */
+  /** Repeats the call and keeps the process alive, because there is a waiter. */
   start(): void;
-  /** Nobody waits: let the process end. True when the call under way must be woken for that. */
+  /** Lets the process end, because there is no waiter. True if the pending call must be woken for that. */
   rest(): boolean;
-  /** To be called with the call woken: resolves when no thread is inside it any more. */
+  /** Resolves when no thread is inside the call any more. The caller also wakes the call. */
   close(): Promise<void>;
 }
 
@@ -52,14 +52,14 @@ export interface Library {
   readonly call: Readonly<Record<string, NativeFunction>>;
   /** A 64-bit argument (`usize`, `i64`) in the form this runtime passes fastest. */
   readonly wide: (n: number) => number | bigint;
-  /** Whether `call` has the blocking calls too, as functions that give promises. */
+  /** Whether `call` also has the blocking calls, as functions that return promises. */
   readonly callsAway: boolean;
-  /** Milliseconds an idle {@link Watch} is kept for the next wait. */
+  /** Milliseconds for which an idle {@link Watch} is kept for the next wait. */
   readonly linger: number;
   watch(call: BlockingCall, events: WatchEvents): Watch;
 }
 
-/** A runtime's FFI: loads a library, or says in words why it cannot. Never prompts, never throws. */
+/** A runtime's FFI: loads a library, or returns the reason why it cannot. Never prompts, never throws. */
 export interface Loader {
   load(candidates: readonly string[], symbols: Symbols, blocking: Symbols): Library | string;
 }

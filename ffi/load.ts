@@ -13,9 +13,9 @@ import { NO_ABI, NO_FFI, NO_SENDFILE_ON, OFF_ON_MACOS, OLD_DENO, TURNED_OFF } fr
 /** The environment variable that turns the native path off (`0`) or, on macOS, on (`1`). */
 export const SWITCH = "ZEROCOPY_SENDFILE";
 
-/** A variable of the environment, where it may be read without a prompt. */
+/** Reads an environment variable, if that is possible without a prompt. */
 export function environment(name: string): string | undefined {
-  // Without permission the variable is as good as not set: asking would prompt.
+  // Without permission the variable counts as not set: reading it would prompt.
   if (isDeno && Deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
     return undefined;
   }
@@ -30,7 +30,7 @@ function hostSystem(): System | string {
     case "android":
       return linux(arch);
     case "darwin":
-      // oven-sh/bun#33728: XNU can sleep in sendfile, unkillable, even on a nonblocking socket.
+      // oven-sh/bun#33728: XNU can sleep uninterruptibly in sendfile, even on a nonblocking socket.
       if (environment(SWITCH) === "1") return darwin(arch);
       return `${OFF_ON_MACOS}${SWITCH}=1 asks for it`;
     case "freebsd":
@@ -42,14 +42,14 @@ function hostSystem(): System | string {
 
 function hostLoader(): Loader | string {
   if (isDeno) {
-    // Before 2.8 node:fs hands out resource numbers, which are descriptors of something else to the kernel.
+    // Before 2.8 node:fs returns resource numbers, which the kernel would take for other descriptors.
     const [major, minor] = Deno.version.deno.split(".").map(Number);
     return major > 2 || (major === 2 && minor >= 8) ? denoLoader : OLD_DENO;
   }
   return isBun ? bunLoader : NO_FFI;
 }
 
-/** Loads `system` through the FFI of the runtime, or says why it cannot. */
+/** Loads `system` through the FFI of the runtime, or returns the reason why it cannot. */
 export function loadLibc(system: System, libraries = system.libraries): Libc | string {
   const loader = hostLoader();
   if (typeof loader === "string") return loader;
@@ -67,12 +67,12 @@ function load(): Libc | string {
 
 let loaded: Libc | string | undefined;
 
-/** The C library, loaded on first use; or the reason why there is none, which does not change any more. */
+/** The C library, loaded on first use; or the reason why it is not available. The result is cached. */
 export function libc(): Libc | string {
   return loaded ??= load();
 }
 
-/** For tests: another C library, a reason, or (undefined) the host's own from the next use on. */
+/** For tests: sets another C library or a reason; undefined restores the host's own on the next use. */
 export function replaceLibc(replacement: Libc | string | undefined): void {
   loaded = replacement;
 }

@@ -1,7 +1,7 @@
 /**
- * Readiness of descriptors as promises: what Python's `loop.add_reader` and `loop.add_writer` are for callbacks.
- * One waiter serves the whole thread (epoll on Linux, kqueue on macOS and FreeBSD), away from JavaScript; it keeps
- * nothing alive once nobody waits.
+ * Promises for the readiness of descriptors, like the callbacks of Python's `loop.add_reader` and `loop.add_writer`.
+ * One poller serves the whole thread (epoll on Linux, kqueue on macOS and FreeBSD) and waits outside of the
+ * JavaScript thread; it does not keep the process alive when nothing waits.
  *
  * @module
  */
@@ -28,15 +28,16 @@ function wait(fd: number, direction: "readable" | "writable", { signal }: WaitOp
 }
 
 /**
- * Resolves when `fd` can be written to without blocking, or has failed: the write then says how. The caller owns
- * `fd` and keeps it open until the promise is settled; closing it earlier can leave the promise pending.
+ * Resolves when `fd` can be written to without blocking, or has failed: the next write then reports the error. The
+ * caller owns `fd` and keeps it open until the promise settles; closing it earlier can leave the promise pending
+ * forever.
  *
- * Rejects with `TypeError`/`RangeError` for what is no descriptor, `SendfileNotAvailableError` without FFI, and
- * `SendfileError` (code `EBADF`, or on Linux `EPERM` for a regular file) where the kernel refuses it.
+ * Rejects with `TypeError` or `RangeError` if `fd` is not a descriptor number, `SendfileNotAvailableError` without
+ * FFI, and `SendfileError` (code `EBADF`, or on Linux `EPERM` for a regular file) if the kernel refuses it.
  *
  * Source: epoll(7), kqueue(2).
  *
- * @example Wait until a socket takes more
+ * @example Wait until a socket is writable
  * ```ts
  * import { writable } from "@zerocopy/sendfile/ffi";
  *
@@ -50,7 +51,7 @@ export function writable(fd: number, options: WaitOptions = {}): Promise<void> {
 }
 
 /**
- * Resolves when `fd` has something to read, was closed by its peer, or has failed: the read then says which.
+ * Resolves when `fd` has something to read, was closed by its peer, or has failed: the next read then tells which.
  * Ownership and errors as for {@link writable}.
  *
  * @example Wait for a request before reading it

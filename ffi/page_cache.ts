@@ -1,6 +1,6 @@
 import type { Library, Symbols } from "./library.ts";
 
-/** What of a file Linux has in memory. Results below zero are C's: errno says why. */
+/** Linux calls about the page cache. Results below zero are as in C, with the error in errno. */
 
 const POSIX_FADV_WILLNEED = 3;
 const RWF_NOWAIT = 8;
@@ -9,7 +9,7 @@ const RWF_NOWAIT = 8;
 const range = new BigUint64Array(2);
 /** struct cachestat { __u64 nr_cache; … } */
 const cachestat = new BigUint64Array(5);
-/** struct iovec { void *iov_base; size_t iov_len; }: one byte that nobody looks at. */
+/** struct iovec { void *iov_base; size_t iov_len; }: one byte, which is ignored. */
 const iovec = new BigUint64Array(2);
 
 let pageSize = 0;
@@ -30,16 +30,16 @@ export const pageCacheSymbols: Symbols = {
   posix_fadvise: { args: ["i32", "i64", "i64", "i32"], returns: "i32" },
   /** int getpagesize(void) */
   getpagesize: { args: [], returns: "i32" },
-  /** void *malloc(size_t size): an address, which a buffer of JavaScript's does not tell */
+  /** void *malloc(size_t size): gives memory whose address is known, unlike that of a JavaScript buffer */
   malloc: { args: ["usize"], returns: "usize" },
 };
 
-/** asm/unistd.h; new calls have one number on all machines. */
+/** asm/unistd.h; new calls have the same number on all architectures. */
 const SYS_cachestat = 451;
 
 /**
- * Pages of a range that are neither in memory nor on their way there. Linux 6.5; to whoever may not write to the file
- * the kernel says EPERM since 6.14.
+ * Counts the pages of a range that are neither in memory nor being read. Linux 6.5; since 6.14 the kernel returns
+ * EPERM to a user that may not write to the file.
  */
 export function absentPages({ call, wide }: Library, fd: number, offset: number, count: number): number {
   pageSize ||= call.getpagesize();
@@ -51,7 +51,7 @@ export function absentPages({ call, wide }: Library, fd: number, offset: number,
   return Math.max(0, pages - Number(cachestat[0]));
 }
 
-/** Reads a byte where it is in memory: 1, or 0 where the file ends before it. Linux 4.14. */
+/** Reads a byte only if it is in memory: returns 1, or 0 if the file ends before it. Linux 4.14. */
 export function readNow({ call, wide }: Library, number: number, fd: number, offset: number): number {
   if (iovec[0] === 0n) {
     iovec[0] = BigInt(call.malloc(wide(8)));
@@ -60,7 +60,7 @@ export function readNow({ call, wide }: Library, number: number, fd: number, off
   return call.preadv2(wide(number), fd, iovec, 1, wide(offset), wide(0), RWF_NOWAIT);
 }
 
-/** Starts to read a range. What cannot be read is left to whoever really reads it. */
+/** Starts to read a range into memory. Ignores errors: the actual read reports them. */
 export function startReading({ call, wide }: Library, fd: number, offset: number, count: number): void {
   call.posix_fadvise(fd, wide(offset), wide(count), POSIX_FADV_WILLNEED);
 }

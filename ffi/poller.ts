@@ -11,9 +11,9 @@ interface Waiter {
   failed(error: Error): void;
 }
 
-/** All that wait for one descriptor. */
+/** All waiters for one descriptor. */
 interface Entry {
-  /** Tells this registration from an earlier one of the same number, whose report may still be under way. */
+  /** Distinguishes this registration from an earlier one of the same number, whose event may still be in the queue. */
   readonly token: number;
   readonly waiters: Set<Waiter>;
 }
@@ -24,8 +24,9 @@ interface Open {
 }
 
 /**
- * One for all transfers of this thread: a blocked thread for each would use up Deno's 32 after 32 slow clients.
- * Open only while somebody waits (and `linger` longer), so that it keeps neither process nor descriptor.
+ * One poller for all transfers of this thread: with a blocked thread for each, 32 slow clients would use up Deno's 32
+ * threads. It is open only while there are waiters (and `linger` longer), so that it keeps neither the process alive
+ * nor a descriptor open.
  */
 export class Poller {
   readonly #libc: Libc;
@@ -38,14 +39,15 @@ export class Poller {
     this.#libc = libc;
   }
 
-  /** Descriptors waited for at this moment. */
+  /** The number of descriptors that are waited for. */
   get size(): number {
     return this.#entries.size;
   }
 
   /**
-   * Resolves when `fd` is ready, has failed or was hung up on. The owner of `fd` keeps it open until then. Rejects with
-   * {@link SendfileError} where it cannot be waited for, or what waits has failed; the next wait starts anew then.
+   * Resolves when `fd` is ready, has failed or was hung up on. The owner of `fd` keeps it open until then. Rejects
+   * with {@link SendfileError} if the kernel refuses `fd`, or if the poller's thread has failed; the next wait then
+   * starts a new poller.
    */
   wait(fd: number, direction: Direction, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.reject(signal.reason);
@@ -125,8 +127,9 @@ export class Poller {
   }
 
   /**
-   * The blocking call has failed, on a thread whose errno cannot be read here. After a signal all can be armed again;
-   * where the selector is not there any more nothing can, and the call would fail for ever.
+   * Handles a failure of the blocking call, whose errno belongs to another thread. It arms all descriptors again:
+   * after a mere signal that works; if the selector is broken it fails, and the waiters get the error instead of
+   * waiting forever.
    */
   #checkAll(selector: Selector): void {
     for (const [fd, entry] of this.#entries) {
@@ -137,7 +140,7 @@ export class Poller {
     }
   }
 
-  /** Whoever waits learns of it, and the next wait starts anew. */
+  /** Rejects all waiters with the error. The next wait starts a new poller. */
   #fail(open: Open, cause: Error): void {
     if (this.#open !== open) return;
     const entries = [...this.#entries.values()];
@@ -174,20 +177,20 @@ export class Poller {
     unref(this.#linger);
   }
 
-  /** Closes what was open; a wait that comes now opens anew. */
+  /** Closes the selector and the watch. A later wait opens new ones. */
   #retire(inside: boolean): void {
     const open = this.#open;
     if (!open || this.#entries.size > 0) return;
     this.#open = undefined;
-    // The order matters: the watch must know that it is over before it is woken, and the descriptors may go only
-    // when no thread can still be inside the call.
+    // The order matters: the watch must know that it is closing before it is woken, and the descriptors may be closed
+    // only when no thread can still be inside the call.
     const closed = open.watch.close();
     if (inside) open.selector.wake();
     closed.then(() => open.selector.close());
   }
 }
 
-/** What was to wait has failed, which is no answer of the system's. */
+/** The error for a poller whose thread failed, which is not an error of the system. */
 function failure({ blocking: { symbol } }: Selector, cause: Error): SendfileError {
   return new SendfileError(`waiting for a socket failed: ${cause.message}`, {
     code: "EIO",

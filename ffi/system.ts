@@ -1,20 +1,20 @@
 import type { Library, Symbols } from "./library.ts";
 import type { Selector } from "./selector.ts";
 
-/** Throws the system's error where a native call returned below zero; gives the result back otherwise. */
+/** Throws the system's error if a native call returned below zero; otherwise returns the result. */
 export type Check = (result: number, syscall: string) => number;
 
 /**
- * What one operating system does in its own way: constants, struct layouts, and the few calls whose shape
- * differs. A new system is one more file with one of these.
+ * What is specific to one operating system: constants, struct layouts, and the few calls whose signature differs. To
+ * add a system, add a file with one of these.
  */
 export interface System {
   readonly name: "linux" | "darwin" | "freebsd";
-  /** Where its C library may be, best first. */
+  /** Where the C library may be, best first. */
   readonly libraries: readonly string[];
   readonly symbols: Symbols;
   readonly blocking: Symbols;
-  /** errno.h: every code the loop treats in its own way, and the likely rest. */
+  /** errno.h: every code that the sendfile loop handles specially, and other likely ones. */
   readonly errors: Readonly<Record<number, string>>;
   readonly AF_INET6: number;
   /** Offset and width of `sa_family`: the BSDs put a length byte before it. */
@@ -24,58 +24,61 @@ export interface System {
   readonly SOL_SOCKET: number;
   readonly SO_TYPE: number;
   readonly SO_LINGER: number;
-  /** `MSG_NOSIGNAL | MSG_DONTWAIT` where the system has them. */
+  /** `MSG_NOSIGNAL | MSG_DONTWAIT` if the system has them. */
   readonly sendFlags: number;
-  /** `MSG_MORE`; 0 where there is none, and the cork serves. */
+  /** `MSG_MORE`; 0 if there is none and the cork is used instead. */
   readonly MSG_MORE: number;
   /** `TCP_CORK` or `TCP_NOPUSH`. */
   readonly TCP_CORK: number;
-  /** Sends what the cork has held back, where taking it off does not. */
+  /** Sends what the cork has held back, on systems where uncorking does not. */
   push?(library: Library, fd: number): void;
-  /** fcntl with one argument. It is variadic in C, which some ABIs pass in another place. */
+  /** fcntl with one argument. It is variadic in C, and some ABIs pass variadic arguments differently. */
   fcntl(library: Library, fd: number, command: number, argument: number): number;
   /** Reads `struct stat` of an open descriptor into `into`; below zero as C does. */
   stat(library: Library, fd: number, into: FileStat): number;
   /**
-   * One sendfile call: bytes sent where that is above zero, also when the call ended with an error; 0 at the end
-   * of the file; -1 with errno set otherwise.
+   * One sendfile call. Returns the bytes sent if any were, even if the call ended with an error; 0 at the end of the
+   * file; otherwise -1 with errno set.
    */
   sendfile(library: Library, out: number, file: number, offset: number, count: number): number;
-  /** Present where the system tells what of a file is in memory. */
+  /** Present if the system tells which parts of a file are in memory. */
   readonly pageCache?: PageCache;
-  /** The path that an open descriptor stands for, symlinks resolved; undefined where the system does not tell. */
+  /** The real path of an open descriptor; undefined if the system does not tell. */
   path?(library: Library, fd: number): string | undefined;
-  /** Reads what a TCP connection has done into `into`; false where the system does not tell, or for another socket. */
+  /**
+   * Reads the state of a TCP connection into `into`; false if the system does not tell, or for another kind of
+   * socket.
+   */
   tcp?(library: Library, fd: number, into: TcpState): boolean;
-  /** The name of a TCP connection's congestion control; undefined where the system does not tell. */
+  /** The name of a TCP connection's congestion control; undefined if the system does not tell. */
   congestionControl?(library: Library, fd: number): string | undefined;
-  /** A number that no other socket of this boot has; 0 where the system has none. */
+  /** A number that identifies the socket until the next boot; 0 if the system has none. */
   cookie(library: Library, fd: number): bigint;
-  /** Descriptors that this process has open; undefined where the system does not count them. */
+  /** The number of descriptors that this process has open; undefined if the system does not count them. */
   countDescriptors?(library: Library): number | undefined;
   /** One above the highest descriptor that may be open. */
   descriptorLimit(library: Library): number;
   openSelector(library: Library, check: Check): Selector;
 }
 
-/** What of a file is in memory, and the reading of what is not. Below zero as C does. */
+/** Calls about the page cache. Results below zero are as in C. */
 export interface PageCache {
-  /** Pages of a range that are neither in memory nor on their way there. */
+  /** The number of pages of a range that are neither in memory nor being read. */
   absent(library: Library, fd: number, offset: number, count: number): number;
-  /** Reads a byte, which is thrown away, where that takes no wait for the disk; 0 at the end of the file. */
+  /** Reads a byte and discards it, if that needs no wait for the disk; 0 at the end of the file. */
   readNow(library: Library, fd: number, offset: number): number;
-  /** Starts to read a range, and does not wait for it. */
+  /** Starts to read a range into memory, and does not wait for it. */
   startReading(library: Library, fd: number, offset: number, count: number): void;
 }
 
-/** The fields of `struct stat` in use. */
+/** The fields of `struct stat` that we use. */
 export interface FileStat {
   /** st_mode's type says regular file. */
   regular: boolean;
   directory: boolean;
   /** st_size in bytes. */
   size: number;
-  /** Exact: a double is not, from 2^53 on. */
+  /** A bigint, because a double is not exact above 2^53. */
   dev: bigint;
   ino: bigint;
   /** st_mtim: the last modification, in seconds since 1970 and nanoseconds from there. */
@@ -85,16 +88,16 @@ export interface FileStat {
   changed: number;
 }
 
-/** What a TCP connection has done so far. */
+/** The state of a TCP connection. */
 export interface TcpState {
-  /** The peer has ended its direction, and this side has not ended its own: CLOSE_WAIT. */
+  /** The peer has half-closed, and this side has not: CLOSE_WAIT. */
   halfClosed: boolean;
-  /** It is over, for both sides. */
+  /** Both sides have closed. */
   closed: boolean;
-  /** Bytes written to the socket, and of those the ones that the peer's system has acknowledged. */
+  /** Bytes written to the socket, and bytes of those that the peer's system has acknowledged. */
   written: number;
   acked: number;
-  /** Bytes that the peer has sent. */
+  /** Bytes received from the peer. */
   received: number;
 }
 
@@ -116,7 +119,7 @@ function int64(view: DataView, offset: number): number {
   return view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 0x1_0000_0000;
 }
 
-/** Two 32-bit halves of an unsigned 64-bit integer; exact up to 2^53. */
+/** Reads an unsigned 64-bit integer from two 32-bit halves; exact up to 2^53. */
 export function uint64(view: DataView, offset: number): number {
   return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 0x1_0000_0000;
 }
