@@ -1,6 +1,6 @@
 /**
- * The floor that `sendfile()` is measured against with `--bare`: the two system calls, and nothing of what makes them
- * safe. It looks once whose descriptor it has, and would write to a stranger after that.
+ * The lower bound that `sendfile()` is compared with under `--bare`: the two system calls, without any safety check.
+ * It looks the descriptor up once, and would write to another connection if the number were reused.
  */
 import process from "node:process";
 import type { Libc } from "../ffi/libc.ts";
@@ -35,5 +35,5 @@ async function bare(
   return count!;
 }
 
-/** What the servers send with. */
+/** The function that the servers send with. */
 export const send: typeof bare = process.env.BENCH_BARE ? bare : sendfile;

@@ -1,12 +1,12 @@
 /**
- * `deno task bench:cold`: what a small file that is in memory has to wait for beside four downloads from a slow disk
- * of files that are not, and how fast those are. As root, with the block I/O controller of cgroups.
+ * `deno task bench:cold`: how long a request for a small file in memory waits while four cold files are downloaded
+ * from a slow disk, and how fast those downloads are. Run as root; needs the block I/O controller of cgroups.
  *
  *   --seconds 5          length of one run
  *   --rate 20M           bytes a second that the disk gives, to all four together
  *   --only NAME[,NAME]   these servers
  *
- * "raw-c" is sendfile(2) in C without any of this (server.c): what it gets of the disk is what there is to get.
+ * "raw-c" is plain sendfile(2) in C (server.c): its throughput is the most that the disk can give.
  */
 import { parseArgs } from "node:util";
 import { forget, SlowDisk, whyNoSlowDisk } from "../tests/support/slow_disk.ts";
@@ -21,7 +21,7 @@ const DOWNLOADS = 4;
 /** Milliseconds between two requests for the small file. */
 const PAUSE = 10;
 
-/** By name, the command that serves a directory; it prints its port. */
+/** For each name, the command that serves a directory and prints its port. */
 const SERVERS: Record<string, (dir: string, programs: string, files: string[]) => string[]> = {
   "raw-c": (_, programs, files) => [`${programs}/server`, ...files],
   "static-deno": (dir) => deno("../cli.ts", dir, "--log", "none", "--host", "127.0.0.1", "-p", "0"),
@@ -49,7 +49,7 @@ function bun(script: string, ...args: string[]): string[] {
   return [harness.bun(), harness.local(script), ...args];
 }
 
-/** Reads one response to its end or to that of the connection, and gives the bytes of it, its head included. */
+/** Reads one response to its end or the end of the connection; returns its bytes including the head. */
 async function get(port: number, name: string, stop?: AbortSignal): Promise<number> {
   const conn = await Deno.connect({ hostname: "127.0.0.1", port });
   const end = () => conn.close();
@@ -102,7 +102,7 @@ await harness.runBenchmark("cold", async (place) => {
   await harness.compile(place, "server");
   const disk = new SlowDisk(bytesPerSecond);
   try {
-    // More than can come in time: no download ends before the run does.
+    // More than can be downloaded in the time of a run, so that no download ends before it.
     const body = new Uint8Array(Math.ceil(bytesPerSecond * seconds / MIB) * MIB);
     for (let at = 0; at < body.length; at += 65536) crypto.getRandomValues(body.subarray(at, at + 65536));
     const large = Array.from({ length: DOWNLOADS }, (_, i) => disk.add(`${i}.bin`, body));
@@ -142,7 +142,7 @@ await harness.runBenchmark("cold", async (place) => {
           (after.user + after.system - before.user - before.system).toFixed(2),
         ]);
       } finally {
-        await server.end(); // nothing may be left in the cgroup
+        await server.end(); // no process may be left in the cgroup
       }
     }
   } finally {

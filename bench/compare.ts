@@ -1,10 +1,11 @@
 /**
- * Two results of a benchmark, before and after a change:
+ * Compares two results of a benchmark, before and after a change:
  *
  *   deno task bench:compare BEFORE.json AFTER.json [BASE]
  *
- * For each server of each cell: CPU seconds per GB before and after, and the ratio of requests per second to BASE (nginx
- * or C by default), which other work on the machine disturbs less than the requests themselves. "CPU" is after / before.
+ * For each server of each cell it prints CPU seconds per GB before and after, and the ratio of requests per second to
+ * BASE (nginx or C by default); other work on the machine disturbs the ratio less than the requests per second. "CPU"
+ * is after / before.
  */
 import { median, printRow } from "./numbers.ts";
 import { type Cell, costsOf, type Figures, ratiosOf } from "./report.ts";

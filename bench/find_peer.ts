@@ -1,16 +1,17 @@
 /**
- * What `withSendfile` pays to find a request's connection among the process's descriptors: so many accepted
- * connections, the one that is looked for the last of them.
+ * The cost for `withSendfile` of finding a request's connection among the process's descriptors, with CONNECTIONS
+ * accepted connections of which the last one is searched for.
  *
  *   deno task bench:find [CONNECTIONS ...]
  *
- * Prints microseconds for a search, the median of 200. The limit of open files has to be above the number.
+ * Prints the median time of 200 searches in microseconds. The limit of open files must be above the number of
+ * connections.
  */
 import { findPeer } from "../ffi/find.ts";
 import { libc } from "../ffi/load.ts";
 import { median } from "./numbers.ts";
 
-/** Searches of which the median is taken. */
+/** The number of searches for the median. */
 const SEARCHES = 200;
 
 const HOLD = `
@@ -23,7 +24,7 @@ async function measure(count: number): Promise<void> {
   const c = libc();
   if (typeof c === "string") throw new Error(c);
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  // The clients' ends are another process's: they would be descriptors of this one.
+  // The clients run in another process: otherwise their sockets would be descriptors of this one.
   const script = await Deno.makeTempFile({ suffix: ".ts" });
   await Deno.writeTextFile(script, HOLD);
   const holder = new Deno.Command(Deno.execPath(), {

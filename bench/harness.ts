@@ -1,6 +1,4 @@
-/**
- * What the benchmarks have in common: a place for their things, the programs they run, and the end of both.
- */
+/** Shared parts of the benchmarks: temporary directories, child processes, and their cleanup. */
 import { KIB } from "./numbers.ts";
 import { isIsolated, runIsolated } from "./namespace.ts";
 
@@ -10,29 +8,29 @@ export interface File {
   readonly body: Uint8Array;
 }
 
-/** Where a benchmark has its things. */
+/** The directories of a benchmark. */
 export interface Place {
-  /** Compiled programs, and what else servers need. */
+  /** Compiled programs and other files that servers need. */
   readonly programs: string;
   /** The files that are served. */
   readonly data: string;
-  /** What `data` is on, in words. */
+  /** The medium of `data`, as text. */
   readonly medium: string;
 }
 
-/** Ends every child, whatever happens. */
+/** Ends every child process when the benchmark ends. */
 const stop = new AbortController();
 const statuses: Promise<Deno.CommandStatus>[] = [];
 
 /** Aborted when the benchmark ends. */
 export const { signal } = stop;
 
-/** The place that the parent has made for the benchmark in its namespaces, in JSON. */
+/** The environment variable with the {@link Place}, in JSON, that the parent has created for the isolated benchmark. */
 const PLACE = "BENCH_PLACE";
 
 /**
- * Runs a benchmark in network namespaces of its own where that is possible, then ends all that it has started, removes
- * what it has made and ends the process. Without `isolate` in the present namespace.
+ * Runs a benchmark in its own network namespaces if possible, then ends its children, removes its files and exits.
+ * Without `isolate` it runs in the current namespace.
  */
 export async function runBenchmark(
   name: string,
@@ -45,10 +43,10 @@ export async function runBenchmark(
     if (code !== undefined) Deno.exitCode = code;
     else await runHere(() => body(place));
   } finally {
-    // By parent and child: either may be killed.
+    // Both parent and child remove them, because either may be killed.
     for (const directory of [place.programs, place.data]) remove(directory);
   }
-  Deno.exit(); // the signal listeners would keep the process
+  Deno.exit(); // the signal listeners would keep the process alive
 }
 
 async function runHere(body: () => Promise<void>): Promise<void> {
@@ -83,7 +81,7 @@ function remove(directory: string): void {
   }
 }
 
-/** The parent holds the other end of stdin, and closes it when it ends, however it ends. */
+/** Stops the benchmark when the parent ends: the parent holds the other end of stdin, which the kernel then closes. */
 async function stopWithParent(): Promise<void> {
   for await (const _ of Deno.stdin.readable);
   stop.abort();
@@ -110,7 +108,7 @@ export function spawn(command: readonly string[], options: SpawnOptions = {}): D
   return child;
 }
 
-/** What a program prints. */
+/** Runs a program and returns its output. */
 export async function run(command: readonly string[]): Promise<string> {
   const [program, ...args] = command;
   const { success, stdout } = await new Deno.Command(program, { args, stderr: "inherit", signal }).output();
@@ -119,7 +117,7 @@ export async function run(command: readonly string[]): Promise<string> {
   return new TextDecoder().decode(stdout);
 }
 
-/** Runs a program that may fail; what it prints, its complaints too. Undefined where there is no such program. */
+/** Runs a program that may fail, and returns its output including stderr. Undefined if there is no such program. */
 export async function attempt(
   command: readonly string[],
 ): Promise<{ readonly success: boolean; readonly text: string } | undefined> {
@@ -143,7 +141,7 @@ export async function compile({ programs }: Place, name: string): Promise<void> 
 
 export function makeFile({ data }: Place, size: number): File {
   const body = new Uint8Array(size);
-  // Random, so that no piece can pass for another; the call takes 64 KiB at most.
+  // Random, so that no two parts are equal; the call takes at most 64 KiB.
   for (let at = 0; at < size; at += 64 * KIB) crypto.getRandomValues(body.subarray(at, at + 64 * KIB));
   const name = `${size}.bin`;
   const path = `${data}/${name}`;
@@ -151,7 +149,7 @@ export function makeFile({ data }: Place, size: number): File {
   return { name, path, body };
 }
 
-/** Bun of this checkout, or the one on the PATH. */
+/** The Bun of this checkout, or the one in PATH. */
 export function bun(): string {
   const installed = local("../node_modules/.bin/bun");
   try {

@@ -1,7 +1,7 @@
 /**
- * `deno task bench:http`: the HTTP servers of this package beside nginx and other static servers, and beside what Deno,
- * Bun, Node.js, Go and Python have themselves, all on one directory, loaded by drain.c. Servers on core 0, the client on
- * core 1. The options are those of matrix.ts; the names for `--only` are those that it prints.
+ * `deno task bench:http`: compares the HTTP servers of this package with nginx and other static servers, and with
+ * those built into Deno, Bun, Node.js, Go and Python. All serve one directory, and drain.c loads them. Servers run on
+ * core 0, the client on core 1. The options are those of matrix.ts; the names for `--only` are those that it prints.
  */
 import { local } from "./harness.ts";
 import { runMatrix } from "./matrix.ts";
@@ -11,14 +11,14 @@ import { bunProgram, caddy, go, nginx, python, sirv } from "./programs.ts";
 import type { Goal } from "./report.ts";
 import { type Contender, type Setting, start } from "./servers.ts";
 
-/** nginx's cache of open files, as its manual has it. */
+/** nginx's cache of open files, as in its manual. */
 const OPEN_FILE_CACHE = `
         open_file_cache max=1000 inactive=20s;
         open_file_cache_valid 30s;
         open_file_cache_min_uses 2;
         open_file_cache_errors on;`;
 
-/** In the order of a round: those whose ratio is a goal run one after the other. */
+/** In the order of a round: contenders whose ratio is a goal are neighbours. */
 const CONTENDERS: readonly Contender[] = [
   {
     name: "nginx",
@@ -76,7 +76,7 @@ const CONTENDERS: readonly Contender[] = [
   { name: "asyncio", what: "asyncio, loop.sendfile", needs: python, start: onProgram("asyncio_server.py") },
 ];
 
-/** What `serveFile` sends. */
+/** The fields that `serveFile` sends. */
 const FIELDS = ["date", "accept-ranges", "etag", "last-modified", "content-type", "content-length"];
 
 const atLeast = (least: number) => (size: number) => size >= least;

@@ -1,12 +1,12 @@
 /**
- * Files by Bun's own means, with the header fields of `serveFile`: `Bun.serve` and `Bun.file`.
+ * Serves files with `Bun.serve` and `Bun.file`, and the header fields of `serveFile`.
  *
  *   bun http_bun_file.ts DIR
  */
 import process from "node:process";
 import { fields, hostname, pad } from "./fields.mjs";
 
-/** The part of Bun in use. */
+/** The members of Bun that we use. */
 interface BunGlobal {
   serve(options: {
     hostname: string;
@@ -19,7 +19,7 @@ interface BunGlobal {
 const { Bun } = globalThis as unknown as { Bun: BunGlobal };
 
 const directory = process.argv[2];
-// Bun adds `Content-Disposition: filename=…` where there is none, and serveFile sends this one there.
+// Bun adds `Content-Disposition: filename=…` if the field is missing; serveFile sends "inline" to avoid that.
 const headers = { ...fields, "Content-Disposition": "inline", ...pad };
 
 const { port } = Bun.serve({

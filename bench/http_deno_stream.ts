@@ -1,10 +1,10 @@
 /**
- * Files by Deno's own means, with the header fields of `serveFile`: `Deno.serve`, and the file as a stream.
+ * Serves files with `Deno.serve` as streams, and the header fields of `serveFile`.
  *
  *   deno run -A http_deno_stream.ts DIR [sync]
  *
- * `sync`: opened and looked at synchronously, which is the least that a handler does for a file. What `serveFile` is
- * above it is what conditions, ranges and the look at where the path leads cost.
+ * `sync`: opens and stats the file synchronously, the least that a handler can do. The difference to `serveFile` is
+ * the cost of preconditions, ranges and the check of the path.
  */
 import { fields, hostname, pad } from "./fields.mjs";
 

@@ -1,5 +1,6 @@
 /**
- * What `withSendfile` costs a handler that has no files to send: the same bytes from memory, with it or without.
+ * The cost of `withSendfile` for a handler that sends no files: serves the same bytes from memory, with or without
+ * it.
  *
  *   deno run -A http_memory.ts DIR [withSendfile]
  */

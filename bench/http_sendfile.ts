@@ -1,5 +1,5 @@
 /**
- * Files by `sendFile`, under node:http.
+ * Serves files with `sendFile` under node:http.
  *
  *   deno run -A http_sendfile.ts DIR
  */

@@ -1,5 +1,5 @@
 /**
- * Files by `serveFile`, under `Deno.serve` or `Bun.serve`, there also with `withSendfile` around it.
+ * Serves files with `serveFile` under `Deno.serve` (also wrapped in `withSendfile`) or `Bun.serve`.
  *
  *   deno run -A http_servefile.ts DIR [THRESHOLD]
  *   bun http_servefile.ts DIR
@@ -8,7 +8,7 @@ import process from "node:process";
 import { serveFile, withSendfile } from "../http/mod.ts";
 import { hostname, pad } from "./fields.mjs";
 
-/** The part of Bun in use. */
+/** The members of Bun that we use. */
 interface BunGlobal {
   serve(options: {
     hostname: string;
@@ -21,7 +21,7 @@ const { Bun } = globalThis as unknown as { Bun?: BunGlobal };
 
 const [directory, threshold] = process.argv.slice(2);
 const address = { hostname, port: 0 };
-// On Bun serveFile sends this field with some sizes only; without it heads would differ in length.
+// On Bun serveFile sends this field only for some sizes; setting it always keeps all heads equally long.
 const fields = Bun ? { "Content-Disposition": "inline", ...pad } : pad;
 const options = { headers: Object.entries(fields).map((field) => field.join(": ")) };
 

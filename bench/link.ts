@@ -1,6 +1,6 @@
 /**
- * What lies between client and servers: loopback, or a pair of virtual Ethernet devices between two network namespaces;
- * and the congestion control there.
+ * The link between client and servers (loopback, or a pair of virtual Ethernet devices between two network
+ * namespaces) and its congestion control.
  */
 import { attempt, run, signal, spawn } from "./harness.ts";
 import { isIsolated } from "./namespace.ts";
@@ -9,10 +9,10 @@ export const LINKS = ["loopback", "veth"] as const;
 
 const SYSCTL = "/proc/sys/net/ipv4/tcp_congestion_control";
 
-/** Of the range for benchmarks (RFC 2544). */
+/** Addresses from the range for benchmarks (RFC 2544). */
 const VETH = { client: "198.18.0.1", server: "198.18.0.2", network: "198.18.0.0/30", mtu: "1500" };
 
-/** One end's namespace: what a command begins with to run there, and the routes by which its packets leave. */
+/** The namespace of one end: the command prefix to run a program there, and its outgoing routes. */
 interface End {
   readonly enter: readonly string[];
   readonly routes: readonly (readonly string[])[];
@@ -27,10 +27,10 @@ export interface Link {
   readonly server: End;
 }
 
-/** How the congestion control was set; undefined where it could not be. */
+/** How the congestion control was set; undefined if it could not be set. */
 export type Means = "sysctl" | "route" | undefined;
 
-/** Undefined where the link cannot be made, after saying so. */
+/** Opens a link. Prints a message and returns undefined if that is impossible. */
 export async function openLink(name: Link["name"]): Promise<Link | undefined> {
   if (name === "veth" && !isIsolated) {
     console.log("\nveth SKIPPED: it takes network namespaces");
@@ -61,9 +61,9 @@ async function openLoopback(): Promise<Link> {
   return { name: "loopback", what: "loopback", host: "127.0.0.1", client: end, server: end };
 }
 
-/** Makes the namespace of the servers, which lasts as long as this process. The client has ours. */
+/** Creates the namespace of the servers, which lasts as long as this process. The client runs in ours. */
 async function openVeth(): Promise<Link> {
-  const holder = spawn(["unshare", "--net", "cat"], { stdin: "piped" }); // cat waits for what never comes
+  const holder = spawn(["unshare", "--net", "cat"], { stdin: "piped" }); // cat waits for input that never comes
   const path = `/proc/${holder.pid}/ns/net`;
   while (Deno.readLinkSync(path) === Deno.readLinkSync("/proc/self/ns/net")) {
     signal.throwIfAborted();
@@ -110,9 +110,9 @@ async function openVeth(): Promise<Link> {
 }
 
 /**
- * Sets the congestion control of connections to come, at both ends: by the sysctl of the namespace, or by an attribute of
- * the routes where the sysctl takes no such value (outside of the first namespace, only what the first one has in
- * tcp_allowed_congestion_control). Only in namespaces that are ours.
+ * Sets the congestion control of future connections at both ends: by the sysctl of the namespace, or by an attribute
+ * of the routes if the sysctl refuses the value (other namespaces than the initial one accept only those that the
+ * initial one lists in tcp_allowed_congestion_control). Only in our own namespaces.
  */
 export async function setCongestion(link: Link, name: string): Promise<{ means: Means; complaint?: string }> {
   if (!isIsolated) return { means: undefined, complaint: "the namespace is not ours" };
@@ -121,7 +121,7 @@ export async function setCongestion(link: Link, name: string): Promise<{ means: 
     ends.flatMap(({ enter, routes }) =>
       routes.map((route) => [...enter, "ip", "route", "replace", ...route, ...attribute])
     );
-  await runEverywhere(routes()); // the attribute of the last one would win over the sysctl
+  await runEverywhere(routes()); // removes the attribute of the previous run, which would override the sysctl
   const bySysctl = await runEverywhere(
     ends.map(({ enter }) => [...enter, "sh", "-c", 'echo "$0" >' + SYSCTL, name]),
   );
@@ -131,7 +131,7 @@ export async function setCongestion(link: Link, name: string): Promise<{ means: 
   return { means: undefined, complaint: `${bySysctl}; ${byRoute}` };
 }
 
-/** Runs all commands; the complaint of the first that fails. */
+/** Runs all commands; returns the error text of the first that fails. */
 async function runEverywhere(commands: readonly (readonly string[])[]): Promise<string | undefined> {
   for (const command of commands) {
     const { success, text } = await attempt(command) ?? { success: false, text: `no ${command[0]}` };
@@ -139,7 +139,7 @@ async function runEverywhere(commands: readonly (readonly string[])[]): Promise<
   }
 }
 
-/** The congestion control of the servers' ends of established connections, by port; empty where there is no `ss`. */
+/** The congestion control of established connections at the servers' end, by port; empty without `ss`. */
 export async function congestionByPort(link: Link): Promise<Map<number, string>> {
   const listed = await attempt([...link.server.enter, "ss", "-tinOH", "state", "established"]);
   const names = Deno.readTextFileSync("/proc/sys/net/ipv4/tcp_available_congestion_control").trim().split(

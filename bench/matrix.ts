@@ -32,32 +32,32 @@ import {
   startAll,
 } from "./servers.ts";
 
-/** Seconds of the run that shows which congestion control the client's sockets have. */
+/** Length in seconds of the run that shows which congestion control the client's sockets use. */
 const GLANCE = 0.05;
 
 export interface Benchmark {
   readonly name: string;
-  /** In the order of a round: those whose ratio is a goal run one after the other. */
+  /** In the order of a round: contenders whose ratio is a goal are neighbours. */
   readonly contenders: readonly Contender[];
-  /** The contender that ratios are to; it always takes part. */
+  /** The contender that ratios refer to; it always takes part. */
   readonly base: string;
   readonly goals: readonly Goal[];
   /** Programs to compile besides drain. */
   readonly compile?: readonly string[];
   /** The header fields that every server is to send, in lower case. */
   readonly fields: readonly string[];
-  /** The exact head of a response with a body of so many bytes, if every server sends the same. */
+  /** The exact head of a response with a body of `size` bytes, if every server sends the same. */
   readonly head?: (size: number) => Uint8Array;
-  /** Those who take part unless `--only` says who; all by default. */
+  /** The contenders that take part without `--only`; all by default. */
   readonly usual?: readonly string[];
   readonly connections: string;
 }
 
-/** How connections are made in a cell. */
+/** The congestion control of a cell. */
 interface Congestion {
   readonly asked: string;
   readonly means: Means;
-  /** Of the client's and of the servers' sockets; the latter unknown without `ss`. */
+  /** The congestion control of the client's and of the servers' sockets; the latter is unknown without `ss`. */
   readonly client: string;
   readonly server: string | null;
 }
@@ -80,7 +80,7 @@ interface Options {
 
 export async function runMatrix(benchmark: Benchmark, args: string[]): Promise<never> {
   const options = parse(benchmark, args);
-  // Tried before an hour of measuring, and by its absolute name.
+  // Checks that the file can be written before an hour of measuring.
   if (options.json !== undefined) Deno.writeTextFileSync(options.json, "");
   return await harness.runBenchmark(benchmark.name, (place) => measureAll(benchmark, options, place));
 }
@@ -112,7 +112,7 @@ function parse(benchmark: Benchmark, args: string[]): Options {
   };
 }
 
-/** The names of a list, each of which must be known. */
+/** Parses a list of names, each of which must be known. */
 function oneOf<Name extends string>(option: string, list: string, known: readonly Name[]): Name[] {
   return list.split(",").map((text) => {
     const name = known.find((name) => name.toLowerCase() === text.toLowerCase());
@@ -177,7 +177,7 @@ async function measureAll(benchmark: Benchmark, options: Options, place: Place):
   console.log(`\nall figures: ${options.json}`);
 }
 
-/** The contenders that were asked for, and says which these are and which the machine cannot run. */
+/** Finds the requested contenders, and prints which will run and which this machine lacks. */
 async function findAll({ contenders, base }: Benchmark, { only }: Options) {
   const present: Present[] = [];
   const skipped: string[] = [];
@@ -194,10 +194,10 @@ async function findAll({ contenders, base }: Benchmark, { only }: Options) {
   return { present, versions, skipped };
 }
 
-/** The shapes that a server's responses have, from the size on that is the key; the smallest first. */
+/** The shapes of a server's responses, by the smallest size that has that shape. */
 function shapesBySize(shapes: ReadonlyMap<File, Shape>): Record<string, Shape> {
   const bySize = [...shapes].sort(([a], [b]) => a.body.length - b.body.length);
-  // A longer number makes every head longer, by a byte or two.
+  // A longer Content-Length makes every head longer by a byte or two, which is no difference.
   const differs = (shape: Shape, before?: Shape) =>
     before?.fields.toSorted().join() !== shape.fields.toSorted().join() ||
     Math.abs(shape.head - before.head) > HEAD_TOLERANCE;
@@ -207,7 +207,7 @@ function shapesBySize(shapes: ReadonlyMap<File, Shape>): Record<string, Shape> {
   );
 }
 
-/** Prints what the heads have in common and what not: they must be alike for the figures to be comparable. */
+/** Prints what the heads have in common and how they differ: figures are comparable only if heads are alike. */
 function printHeads(heads: Readonly<Record<string, Record<string, Shape>>>, fields: readonly string[]): void {
   console.log(`every head has ${fields.join(", ")}, except as is said here; its length in bytes:`);
   for (const [name, shapes] of Object.entries(heads)) {
@@ -221,7 +221,7 @@ function printHeads(heads: Readonly<Record<string, Record<string, Shape>>>, fiel
   }
 }
 
-/** Sets the congestion controls one after the other, and says what the sockets really use. */
+/** Sets the congestion controls one after the other, and prints which one the sockets really use. */
 async function* congestionsOf(
   link: Link,
   { congestions }: Options,
@@ -252,7 +252,7 @@ async function* congestionsOf(
   }
 }
 
-/** The congestion control of the servers' sockets; null where nothing tells. */
+/** The congestion control of the servers' sockets; null if unknown. */
 async function congestionOf(
   link: Link,
   servers: readonly Server[],
@@ -263,7 +263,7 @@ async function congestionOf(
     for (const { host, port } of servers) {
       const conn = await Deno.connect({ hostname: host, port });
       conns.push(conn);
-      // With TCP_DEFER_ACCEPT, which Bun sets, the server has no socket before the client has sent something.
+      // With TCP_DEFER_ACCEPT, which Bun sets, the server's socket exists only after the client has sent something.
       await conn.write(new TextEncoder().encode(`GET /${name} HTTP/1.1\r\nHost: ${host}:${port}\r\n\r\n`));
       await conn.read(new Uint8Array(1));
     }

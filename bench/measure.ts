@@ -1,7 +1,7 @@
 /**
- * How servers are measured: each round runs every server once, so that a ratio compares neighbours in time. A round that
- * other work on the machine disturbed is run again, not for ever. Rates are counted in bytes, as 64 responses of 100 MiB
- * all end at once, or just after the run has.
+ * Measures servers. Each round runs every server once, so that a ratio compares runs that are close in time. A round
+ * that was disturbed by other work on the machine is repeated, up to a limit. Rates are counted in bytes, because 64
+ * responses of 100 MiB all end at once, or just after the run.
  */
 import { type File, type Place, run } from "./harness.ts";
 import { KIB, QUIET, sum } from "./numbers.ts";
@@ -10,10 +10,10 @@ import type { Server } from "./servers.ts";
 /** Clock ticks a second in /proc (USER_HZ). */
 const TICKS = 100;
 
-/** Drain's warm-up and the time to start it, in milliseconds: from then on the server's CPU time is counted. */
+/** Milliseconds for starting drain and its warm-up; the server's CPU time is counted from then on. */
 const WARM_UP = 250;
 
-/** What drain prints; latencies in microseconds, null where no response ended in time. */
+/** The output of drain; latencies in microseconds, null if no response ended in time. */
 export interface Drained {
   readonly requests: number;
   readonly bytes: number;
@@ -27,24 +27,24 @@ export interface Drained {
   readonly congestion: string;
 }
 
-/** What one run of a server showed. */
+/** The result of one run of a server. */
 export interface Run extends Drained {
   /** CPU seconds of the server for each second. */
   readonly user: number;
   readonly system: number;
-  /** What the server held in memory after the run, in bytes. */
+  /** The server's memory after the run, in bytes. */
   readonly memory: number;
 }
 
 export interface Round {
-  /** Those of the servers, in their order. */
+  /** The runs of the servers, in their order. */
   readonly runs: readonly Run[];
-  /** The part of a core that other work took, and the part of the time that the client had nothing to do. */
+  /** The share of a core that other work took, and the share of the time that the client was idle. */
   readonly others: number;
   readonly idle: number;
 }
 
-/** What every run of a cell has in common. */
+/** The parameters that every run of a cell shares. */
 export interface Load {
   readonly place: Place;
   readonly file: File;
@@ -52,7 +52,7 @@ export interface Load {
   readonly seconds: number;
 }
 
-/** As many rounds as asked for, the quietest of up to three times as many. */
+/** Runs up to three times the requested number of rounds, and returns the quietest ones. */
 export async function measureRounds(
   servers: readonly Server[],
   rounds: number,
@@ -65,7 +65,9 @@ export async function measureRounds(
   return all.sort((a, b) => a.others - b.others).slice(0, rounds);
 }
 
-/** Runs every server once. Each round begins with another: none is always the first after a pause. */
+/**
+ * Runs every server once. Each round begins with another server, so that no server is always the first after a pause.
+ */
 async function runRound(servers: readonly Server[], first: number, load: Load): Promise<Round> {
   const round = { runs: [] as Run[], others: 0, idle: 1 };
   for (let i = 0; i < servers.length; i++) {
@@ -82,7 +84,7 @@ async function runRound(servers: readonly Server[], first: number, load: Load): 
   return round;
 }
 
-/** One run, with what it cost the server. */
+/** One run, with the server's costs. */
 async function runOnce(server: Server, load: Load): Promise<Run> {
   const running = drain(server, load);
   const [drained, before] = await Promise.all([running, afterWarmUp(server)]);
@@ -109,7 +111,10 @@ export async function drain(
   return drained;
 }
 
-/** Drain does not count what arrives during its warm-up; what that costs is not to count either. */
+/**
+ * Reads the clocks after drain's warm-up: drain does not count bytes of the warm-up, so the server's CPU time for
+ * them must not count either.
+ */
 async function afterWarmUp(server: Server): Promise<ReturnType<typeof clocks>> {
   await new Promise((resolve) => setTimeout(resolve, WARM_UP));
   return clocks(server);
@@ -120,14 +125,14 @@ function clocks(server: Server): { readonly time: number; readonly user: number;
   return { time: performance.now() / 1000, ...cpuSeconds(server) };
 }
 
-/** CPU seconds that the machine has spent on anything but `server` so far. */
+/** CPU seconds that the machine has spent so far on anything except `server`. */
 function otherWork(server: Server): number {
   const machine = Deno.readTextFileSync("/proc/stat").split("\n")[0].split(/ +/);
   const { user, system } = cpuSeconds(server);
   return sumTicks(machine.slice(1, 4)) - user - system; // user, nice, system
 }
 
-/** CPU seconds that `server` has taken so far. */
+/** CPU seconds that `server` has used so far. */
 export function cpuSeconds(server: Server): { readonly user: number; readonly system: number } {
   const times = processes(server).map((pid) =>
     Deno.readTextFileSync(`/proc/${pid}/stat`).split(") ")[1].split(" ")
@@ -148,7 +153,7 @@ function sumTicks(fields: readonly string[]): number {
   return sum(fields.map(Number)) / TICKS;
 }
 
-/** The memory that a server holds (VmRSS), or the most that it held (VmHWM), in bytes. */
+/** A server's memory (VmRSS) or peak memory (VmHWM) in bytes. */
 export function memory(server: Server, field: "VmRSS" | "VmHWM"): number {
   return sum(
     processes(server).map((pid) => {
@@ -158,7 +163,7 @@ export function memory(server: Server, field: "VmRSS" | "VmHWM"): number {
   );
 }
 
-/** Lets a server's peak memory begin anew: at what it holds now. */
+/** Resets a server's peak memory to its current memory. */
 export function forgetPeak(server: Server): void {
   for (const pid of processes(server)) Deno.writeTextFileSync(`/proc/${pid}/clear_refs`, "5");
 }

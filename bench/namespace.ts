@@ -1,19 +1,19 @@
 /**
- * A network namespace for the benchmark alone: there it may set the congestion control, and nobody else's traffic and
- * settings have a part in the figures. A process namespace comes with it, so that the kernel ends every server when the
- * benchmark ends, however it ends; the network namespaces vanish with the last process in them.
+ * A network namespace for the benchmark alone: it may set the congestion control there, and no other traffic or
+ * settings influence the figures. A process namespace comes with it, so that the kernel ends every server when the
+ * benchmark ends for any reason; the network namespaces vanish with their last process.
  */
 /** Set in the environment of a benchmark that has its namespaces. */
 const MARK = "BENCH_ISOLATED";
 
 const UNSHARE = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
-/** Whether this process has namespaces of its own. */
+/** Whether this process has its own namespaces. */
 export const isIsolated = Deno.env.get(MARK) === "1";
 
 /**
- * Runs this program again in namespaces of its own, with `env` besides; its exit code. Undefined where the system does
- * not permit that, after saying so.
+ * Runs this program again in its own namespaces, with `env` added to the environment; returns its exit code. Prints a
+ * message and returns undefined if the system does not permit that.
  */
 export async function runIsolated(env: Record<string, string>): Promise<number | undefined> {
   const reason = await whyNot();
@@ -34,14 +34,15 @@ export async function runIsolated(env: Record<string, string>): Promise<number |
     env: { ...env, [MARK]: "1" },
     stdin: "piped",
   }).spawn();
-  // unshare(1) passes no signal on. The child ends when its stdin does, which is also so when this process is killed.
+  // unshare(1) forwards no signals. The child ends when its stdin is closed, which also happens when this process is
+  // killed.
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, () => void child.stdin.close().catch(() => {/* closed before */}));
   }
   return (await child.status).code;
 }
 
-/** Why there can be no namespace; undefined where there can. */
+/** The reason why no namespace can be created; undefined if it can. */
 async function whyNot(): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return "not Linux";
   if (Deno.uid() !== 0) return "not root";

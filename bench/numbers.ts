@@ -1,19 +1,19 @@
-/** Figures of the benchmarks: what options give, and what tables show. */
+/** Numbers in options and tables of the benchmarks. */
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 
-/** The part of a core that other work may take from a round that counts. */
+/** The largest share of a core that other work may take in a round that counts. */
 export const QUIET = 0.05;
 
-/** The number that an option gives. */
+/** Parses the number of an option. */
 export function positive(name: string, text: string): number {
   const value = Number(text);
   if (!(value > 0)) throw new RangeError(`--${name} takes numbers above 0, not ${text}`);
   return value;
 }
 
-/** Bytes of a size such as `64K`. */
+/** Parses a size such as `64K` to bytes. */
 export function parseSize(text: string): number {
   const match = /^(\d+)([KM]?)(?:iB)?$/i.exec(text);
   if (!match) throw new TypeError(`--sizes takes sizes such as 4K or 1M, not ${text}`);
@@ -35,7 +35,7 @@ export function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-/** A row of a table; its cells are right-aligned. */
+/** Prints a row of a table with right-aligned cells. */
 export function printRow([first, ...cells]: readonly string[]): void {
   console.log(first.padStart(16) + cells.map((cell) => cell.padStart(11)).join(""));
 }

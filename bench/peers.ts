@@ -1,9 +1,9 @@
-/** Servers of others that want a configuration: how they are started with the header fields of the package's. */
+/** Other servers that need a configuration, started with the same header fields as this package's. */
 import { local } from "./harness.ts";
 import { compileGo } from "./programs.ts";
 import { type Contender, freePort, start, startAt } from "./servers.ts";
 
-/** nginx with one worker; what is not said is as nginx has it. */
+/** nginx with one worker; all other settings are nginx's defaults. */
 export function startNginx(http: string): Contender["start"] {
   return (name, setting, program) => {
     const { link, pad, place: { programs, data } } = setting;

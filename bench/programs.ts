@@ -2,7 +2,7 @@
 import { attempt, bun, local, type Place, run } from "./harness.ts";
 import type { Program, Requirement } from "./servers.ts";
 
-/** A program at one of `paths`, which tells its version when given `option`. */
+/** A program at one of `paths`, which prints its version with `option`. */
 function program(name: string, paths: readonly string[], option: string): Requirement {
   return {
     name,
@@ -22,7 +22,7 @@ export const python = program("python3", ["python3"], "--version");
 export const bunProgram = program("bun", [bun()], "--version");
 const node = program("node", ["node"], "--version");
 
-/** Node.js that finds sirv: in node_modules here, or along NODE_PATH. */
+/** Node.js with sirv, from node_modules here or from NODE_PATH. */
 export const sirv: Requirement = {
   name: "node with sirv (npm install --no-save sirv)",
   async find(): Promise<Program | undefined> {
@@ -38,7 +38,7 @@ export const sirv: Requirement = {
   },
 };
 
-/** Compiles the server in Go; its path. */
+/** Compiles the server in Go and returns its path. */
 export async function compileGo({ programs }: Place, path: string): Promise<string> {
   const output = `${programs}/go_server`;
   await run([path, "build", "-o", output, local("go_server.go")]);

@@ -1,6 +1,7 @@
 /**
- * `deno task bench:raw`: small servers on Deno and Bun that use `sendfile()` with a header, beside the same server in C
- * (server.c), loaded by drain.c. Servers on core 0, the client on core 1. The options are those of matrix.ts, and
+ * `deno task bench:raw`: compares small servers on Deno and Bun that use `sendfile()` with a header to the same
+ * server in C (server.c). drain.c loads them. Servers run on core 0, the client on core 1. The options are those of
+ * matrix.ts, and
  *
  *   --bare               also servers with the bare calls, which show what the runtimes themselves cost
  */
@@ -60,7 +61,7 @@ function onBun(env: Record<string, string> = {}): Contender["start"] {
   return (name, setting) => start(name, setting, [bun(), local("raw_bun.ts"), ...paths(setting)], env);
 }
 
-/** The files that exist once servers are started. */
+/** The files that exist when the servers are started. */
 function paths({ place: { data } }: Setting): string[] {
   return [...Deno.readDirSync(data)].map(({ name }) => `${data}/${name}`);
 }

@@ -14,7 +14,7 @@ interface Request {
   length: number;
 }
 
-/** The part of Bun in use. */
+/** The members of Bun that we use. */
 interface BunSocket extends BunSocketLike {
   data: Request;
   setNoDelay(on: boolean): boolean;
@@ -48,7 +48,7 @@ const listener = Bun.listen({
       request.bytes.set(chunk, request.length);
       request.length += chunk.length;
       if (isComplete(request.bytes, request.length)) {
-        // Where it fails the client has left, which is how each of its runs ends.
+        // A failure means that the client has left, which is how each run ends.
         serve(socket).catch(() => socket.terminate());
       }
     },

@@ -1,10 +1,10 @@
-/** What is told of the figures: tables, and which goals are reached. */
+/** Prints the figures: tables, and which goals are reached. */
 import { median, printRow, QUIET } from "./numbers.ts";
 
 /** One size with one number of connections, over one link, under one congestion control. */
 export interface Cell {
   readonly link: string;
-  /** That of the servers' sockets, as they are seen; what was asked for; how it was set. */
+  /** The congestion control that the servers' sockets really use, the requested one, and how it was set. */
   readonly congestion: string;
   readonly congestionAsked: string;
   readonly congestionSetBy: string | null;
@@ -12,13 +12,13 @@ export interface Cell {
   readonly label: string;
   readonly size: number;
   readonly connections: number;
-  /** The part of a core that other work took, and the part of the time that the client had nothing to do. */
+  /** The share of a core that other work took, and the share of the time that the client was idle. */
   readonly otherWork: number;
   readonly clientIdle: number;
   readonly servers: Readonly<Record<string, Figures>>;
 }
 
-/** Of one server, by round; latencies in microseconds, memory in bytes. */
+/** The figures of one server, by round; latencies in microseconds, memory in bytes. */
 export interface Figures {
   readonly requestsPerSecond: readonly number[];
   readonly bytesPerSecond: readonly number[];
@@ -30,13 +30,13 @@ export interface Figures {
   readonly peakMemory: number;
 }
 
-/** A ratio of requests per second that is to be reached. */
+/** A ratio of requests per second that we want to reach. */
 export interface Goal {
   readonly server: string;
   readonly base: string;
   readonly ratio: number;
   readonly at: (size: number) => boolean;
-  /** The only congestion control for which it is a goal. */
+  /** The congestion control that the goal is limited to. */
   readonly under?: string;
 }
 
@@ -50,7 +50,7 @@ export interface Verdict {
   readonly median: number;
   readonly least: number;
   readonly most: number;
-  /** The same of CPU seconds per byte, which is no goal but less noisy. */
+  /** The ratio of CPU seconds per byte, which is not a goal but less noisy. */
   readonly cpu: number;
   readonly met: boolean;
 }
@@ -133,12 +133,12 @@ export function printGoals(verdicts: readonly Verdict[]): void {
   }
 }
 
-/** CPU seconds for each GB, user and system together. */
+/** CPU seconds per GB, user and system together. */
 export function costsOf({ userSecondsPerGB, systemSecondsPerGB }: Figures): number[] {
   return userSecondsPerGB.map((user, i) => user + systemSecondsPerGB[i]);
 }
 
-/** Each round's ratio. */
+/** The ratio of each round. */
 export function ratiosOf(figures: readonly number[], bases: readonly number[]): number[] {
   return figures.map((figure, i) => figure / bases[i]);
 }

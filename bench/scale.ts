@@ -1,16 +1,16 @@
 /**
- * `deno task scale`: what a server pays for each of thousands of downloads that are slow, and what a small request
- * waits for meanwhile. Linux, a C compiler, and nginx where it is to be beside it.
+ * `deno task scale`: the cost of thousands of slow downloads for a server, and how long a small request waits
+ * meanwhile. Needs Linux, a C compiler, and nginx for the comparison with it.
  *
  *   --connections 9500   at once; by default as many as the limit of descriptors allows at two each
  *   --seconds 60         for which they are held
  *   --rate 1024          bytes a second that each takes
  *   --only NAME[,NAME]   these servers
  *
- * Each server runs alone, one after the other: first without a connection, then with all of them (every byte is
- * compared, hold.c), then with none again, and once more with all for some seconds: a runtime keeps the memory that its
- * heap has grown by, and must need no more for the next. Fails where a download has ended or has a wrong byte, where
- * one stands still, and where descriptors stay behind or memory grows.
+ * The servers run one after the other: each first without connections, then with all of them (hold.c compares every
+ * byte), then with none again, and once more with all for some seconds: a runtime keeps the memory that its heap has
+ * grown by, and must not need more the second time. Fails if a download ends, has a wrong byte or stalls, if
+ * descriptors stay open, or if memory grows.
  */
 import { parseArgs } from "node:util";
 import { fromFileUrl } from "@std/path";
@@ -19,20 +19,20 @@ import { median, MIB, positive } from "./numbers.ts";
 
 const local = (name: string) => fromFileUrl(new URL(name, import.meta.url));
 
-/** Bytes of the file that is downloaded: more than all the buffers of a connection take. */
+/** Bytes of the downloaded file: more than all buffers of a connection hold. */
 const LARGE = 64 * MIB;
 const SMALL = 4096;
 
 /** Milliseconds between two small requests. */
 const PAUSE = 50;
 
-/** Milliseconds in which a server has to be back where it began. */
+/** Milliseconds in which a server must release its descriptors after the downloads. */
 const SETTLE = 20_000;
 
-/** Seconds for which all are held for the second time. */
+/** Seconds for which all downloads are held the second time. */
 const AGAIN = 5;
 
-/** Bytes of memory for each connection by which the second time may differ from the first. */
+/** Bytes per connection by which memory may grow the second time. */
 const NOISE = 32 * 1024;
 
 /** Clock ticks a second in /proc (USER_HZ). */
@@ -40,7 +40,7 @@ const TICKS = 100;
 
 interface Running {
   readonly port: number;
-  /** The process that has the connections. */
+  /** The process that holds the connections. */
   readonly pid: number;
   end(): Promise<void>;
 }
@@ -128,7 +128,7 @@ async function startNginx(dir: string): Promise<Running> {
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Milliseconds that a small file takes, on a connection of its own. */
+/** Milliseconds for a request of a small file on its own connection. */
 async function smallRequest(port: number): Promise<number> {
   const began = performance.now();
   using conn = await Deno.connect({ hostname: "127.0.0.1", port });
@@ -146,7 +146,7 @@ async function smallRequest(port: number): Promise<number> {
   return performance.now() - began;
 }
 
-/** What a process holds and has used. */
+/** The resources of a process. */
 interface Seen {
   /** CPU seconds. */
   readonly user: number;
@@ -168,7 +168,7 @@ function look(pid: number): Seen {
   };
 }
 
-/** What hold.c prints. */
+/** The output of hold.c. */
 interface Held {
   readonly connections: number;
   readonly ended: number;
@@ -188,19 +188,19 @@ interface Load {
 interface Result {
   readonly name: string;
   readonly held: Held;
-  /** Parts of a core while all were held. */
+  /** Shares of a core while all downloads were held. */
   readonly user: number;
   readonly system: number;
   /** Bytes for each connection. */
   readonly memory: number;
   readonly descriptors: number;
-  /** Milliseconds, without a connection and with all of them. */
+  /** Milliseconds for a small request, without downloads and with all of them. */
   readonly idle: number;
   readonly small: number;
   readonly slowest: number;
-  /** Descriptors that were there afterwards and not before. */
+  /** Descriptors that stayed open. */
   readonly keptDescriptors: number;
-  /** Bytes for each connection that the second time took above the first. */
+  /** Bytes per connection by which memory grew the second time. */
   readonly grown: number;
 }
 
@@ -223,7 +223,7 @@ class Downloads {
     this.#lines = client.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
-  /** Resolves when all have begun. */
+  /** Starts the downloads; resolves when all have begun. */
   static async of(port: number, { dir, hold, connections, rate }: Load, seconds: number): Promise<Downloads> {
     const args = [port, "/large.bin", `${dir}/large.bin`, connections, rate, seconds].map(String);
     const client = new Deno.Command(hold, { args, stdin: "piped", stdout: "piped", stderr: "inherit" })
@@ -237,7 +237,7 @@ class Downloads {
     return (await this.#lines.read()).value;
   }
 
-  /** What has come of them after their seconds; they are still open. */
+  /** The state of the downloads after their time; they are still open. */
   async held(): Promise<Held> {
     return JSON.parse((await this.#line())!);
   }
@@ -297,7 +297,7 @@ async function measure(name: string, load: Load): Promise<Result> {
   }
 }
 
-/** What must not be; none where all is well. */
+/** The failures; empty if everything is right. */
 function complaints({ held, keptDescriptors, grown }: Result, { seconds, rate }: Load): string[] {
   return [
     held.ended > 0 ? `${held.ended} downloads ended early` : "",
@@ -316,7 +316,7 @@ const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 const kib = (bytes: number) => `${(bytes / 1024).toFixed(1)} KiB`;
 const ms = (time: number) => `${time.toFixed(1)} ms`;
 
-/** Files that one process may open. */
+/** The limit of open files of one process. */
 function limit(): number {
   return Number(/^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"))![1]);
 }

@@ -1,10 +1,10 @@
-/** What the JavaScript servers have in common: the files, and as much of HTTP as server.c knows. */
+/** Shared parts of the JavaScript servers: the files, and the same minimal HTTP as in server.c. */
 import * as fs from "node:fs";
 import { basename } from "node:path";
 import type { SendfileOptions } from "../mod.ts";
 import { pad } from "./fields.mjs";
 
-/** A file that is served, opened once, its head made once. */
+/** A served file. It is opened once, and its head is made once. */
 export interface Served {
   readonly fd: number;
   readonly options: SendfileOptions;
@@ -20,17 +20,17 @@ export function head(size: number): Uint8Array<ArrayBuffer> {
   return encoder.encode(`HTTP/1.1 200 OK\r\n${lines.join("")}\r\n`);
 }
 
-/** The files by the path that asks for them. */
+/** The files by request path. */
 export function openServed(paths: readonly string[]): Map<string, Served> {
   return new Map(paths.map((path) => {
     const fd = fs.openSync(path, "r");
     const count = fs.fstatSync(fd).size;
-    // Without fallback: what is to be measured is sendfile(2), or nothing.
+    // Without fallback, so that only sendfile(2) is measured.
     return [`/${basename(path)}`, { fd, options: { header: head(count), count, fallback: false } }];
   }));
 }
 
-/** Whether the first `length` bytes are a whole request, that of a client that does not pipeline. */
+/** Whether the first `length` bytes are a whole request, from a client that does not pipeline. */
 export function isComplete(request: Uint8Array, length: number): boolean {
   // "\r\n\r\n" at the end, where it must be
   return length >= 4 && request[length - 1] === 10 && request[length - 2] === 13 &&

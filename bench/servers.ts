@@ -1,27 +1,27 @@
 /**
- * Servers: started on core 0 in the link's namespace, and looked at before they are measured.
+ * Starts servers on core 0 in the link's namespace, and checks their responses before they are measured.
  *
- * A server learns from its environment where to listen (BENCH_HOST), and what to send besides its own header fields
- * (BENCH_PAD, the value of a field X-Pad, unless that is empty): see `startAll`.
+ * A server reads from its environment where to listen (BENCH_HOST), and the value of an additional field X-Pad
+ * (BENCH_PAD, unless empty): see `startAll`.
  */
 import { Buffer } from "node:buffer";
 import { type File, type Place, signal, spawn, type SpawnOptions } from "./harness.ts";
 import type { Link } from "./link.ts";
 import { KIB } from "./numbers.ts";
 
-/** Milliseconds after which a server that has not answered will not. */
+/** Milliseconds that a server has to answer. */
 const ANSWER_TIMEOUT = 30_000;
 
-/** Milliseconds that a server has for its orderly end. */
+/** Milliseconds that a server has to shut down. */
 const END_TIMEOUT = 2000;
 
-/** More than the head of a response has. */
+/** More bytes than the head of a response has. */
 const HEAD_MAX = 16 * KIB;
 
 /** Heads that differ by so many bytes at most count as equal: "X-Pad: " and the end of the line are 9. */
 export const HEAD_TOLERANCE = 9;
 
-/** What a server is started with. */
+/** The settings that a server is started with. */
 export interface Setting {
   readonly place: Place;
   readonly link: Link;
@@ -36,7 +36,7 @@ export interface Server {
   readonly port: number;
   readonly pid: number;
   readonly end: () => Promise<void>;
-  /** What responses look like by the file, once checked. */
+  /** The shape of the response for each file, after the check. */
   readonly shapes: Map<File, Shape>;
 }
 
@@ -51,9 +51,9 @@ export interface Shape {
 export interface Contender {
   readonly name: string;
   readonly what: string;
-  /** What it needs besides Deno. */
+  /** The program that it needs besides Deno. */
   readonly needs?: Requirement;
-  /** `program` is what `needs` found. */
+  /** Starts the server. `program` is the path that `needs` found. */
   readonly start: (name: string, setting: Setting, program: string) => Promise<Server>;
 }
 
@@ -70,8 +70,9 @@ export interface Program {
 }
 
 /**
- * Starts servers whose heads have the same length: on loopback the length of a head alone is worth a quarter of the
- * requests. The longest head stays as it is, and the others are started again with a field that fills theirs up.
+ * Starts servers whose heads have the same length: on loopback the length of the head alone can change the requests
+ * per second by a quarter. The server with the longest head stays, and the others are started again with a field that
+ * pads their heads.
  */
 export async function startAll(
   contenders: readonly { readonly contender: Contender; readonly program: string }[],
@@ -122,7 +123,7 @@ export async function start(
   }
 }
 
-/** Starts a server that is told its port, and waits until it listens. */
+/** Starts a server that gets its port as an argument, and waits until it listens. */
 export async function startAt(
   name: string,
   setting: Setting,
@@ -145,7 +146,7 @@ export async function startAt(
 
 let nextPort = 20_000;
 
-/** A port for `startAt`: below those that the kernel gives to who asks for any, and no server's yet. */
+/** A port for `startAt`, below the kernel's range of ephemeral ports, and not used by another server. */
 export function freePort({ host }: Link): number {
   for (;;) {
     const port = nextPort++;
@@ -153,7 +154,7 @@ export function freePort({ host }: Link): number {
       Deno.listen({ hostname: host, port }).close();
       return port;
     } catch (error) {
-      // The servers have a namespace to themselves: none of its ports is taken.
+      // The servers have their own namespace, so none of its ports is taken.
       if (error instanceof Deno.errors.AddrNotAvailable) return port;
       if (!(error instanceof Deno.errors.AddrInUse)) throw error;
     }
@@ -187,14 +188,14 @@ function describe(name: string, { link }: Setting, child: Deno.ChildProcess, por
   return { name, host: link.host, port, pid: child.pid, end, shapes: new Map() };
 }
 
-/** Reads on: a server that prints must find neither a closed pipe nor a full one. */
+/** Reads and discards a server's output, so that its pipe is never closed or full. */
 async function ignore(reader: ReadableStreamDefaultReader<string>): Promise<void> {
   while (!(await reader.read()).done);
 }
 
 /**
- * Throws unless the server gives the right response, and once more where the connection stays open, without a byte too
- * many. The head is to be `head`, or any that tells the length.
+ * Throws unless the server sends exactly the right response, and a second one if the connection stays open. The head
+ * must be `head`, or any with the right length.
  */
 export async function check(server: Server, file: File, head?: Uint8Array): Promise<void> {
   const conn = await Deno.connect({ hostname: server.host, port: server.port });
@@ -215,7 +216,10 @@ export async function check(server: Server, file: File, head?: Uint8Array): Prom
   }
 }
 
-/** Asks for the file as drain does; what the response looks like, and whether the server says that it closes. */
+/**
+ * Requests the file as drain does; returns the shape of the response, and whether the server announces that it
+ * closes.
+ */
 async function ask(
   conn: Deno.TcpConn,
   { host, port }: Server,
@@ -239,7 +243,7 @@ async function ask(
   return { shape: { head: body, whole: at, fields }, closes };
 }
 
-/** Where the body begins, or -1 where that has not arrived. */
+/** Where the body begins, or -1 if that has not arrived. */
 function checkHead(received: Buffer, file: File, head?: Uint8Array): number {
   const end = received.indexOf("\r\n\r\n") + 4;
   if (end < 4) {
