@@ -83,7 +83,7 @@ export const NO_SENDFILE = reason("kernel-without-sendfile", "the kernel has no 
 export const SENDFILE_REFUSED = beginning("kernel-refused", "sendfile: ");
 export const NO_DUPLICATE = beginning("no-descriptors-left", "dup: ");
 export const BUSY = reason("busy", "another transfer of this socket is under way");
-export const RUNTIME_HOLDS_BYTES = reason("bytes-pending", "its runtime still holds bytes that come before");
+export const RUNTIME_HOLDS_BYTES = reason("bytes-pending", "its runtime still holds earlier bytes");
 
 // The file
 export const NOT_REGULAR = reason("not-regular-file", "not a regular file");

@@ -7,14 +7,14 @@ export const HELP = `Serves the files of a directory over HTTP, by sendfile(2) w
 Usage: deno run -A jsr:@zerocopy/sendfile/cli [options] [DIR]
        deno task serve [options] [DIR]
        bun cli.ts [options] [DIR]
-       … doctor [--json]    says whether and where sendfile(2) is used here, by trying it; exit code 0 or 1
+       … doctor [--json]    tests where sendfile(2) is used on this machine; exit code 0 or 1
 
-DIR is the current directory by default. Its 404.html, if it has one, is the page for what is not there.
+DIR is the current directory by default. Its 404.html, if it has one, is the page for missing files.
 
   -p, --port <port>        TCP port; 0 for any that is free (default: 8000, or
                            the next one that is free)
       --host <host>        address to listen on (default: 0.0.0.0, all of IPv4)
-      --unix <path>        listen on a unix socket, and on no port
+      --unix <path>        listen on a unix socket instead of a port
       --tls-cert <file>    serve https with this certificate (PEM), and with
       --tls-key <file>     its private key (PEM)
       --workers <n>        processes that share the port (default: 1)
@@ -25,30 +25,31 @@ DIR is the current directory by default. Its 404.html, if it has one, is the pag
       --no-dotfiles        do not, except .well-known (default)
       --follow-symlinks    serve what symlinks lead to outside of DIR
       --clean-urls         about.html for /about
-      --spa                index.html for pages that are not there
+      --spa                index.html for missing pages
       --auth <user:password>
-                           ask for them (HTTP Basic)
-      --precompressed      FILE.br, FILE.zst or FILE.gz to who accepts it
-      --compress           compress text when it is asked for (br, zstd, gzip)
+                           require name and password (HTTP Basic)
+      --precompressed      FILE.br, FILE.zst or FILE.gz to clients that accept it
+      --compress           compress text for clients that accept it
+                           (br, zstd, gzip)
       --max-age <seconds>  how long caches may keep a file
       --rate-limit <n>     bytes per second and response; 500k, 2m
       --open               open the address in a browser
-      --watch              let pages load anew when a file changes; no caching
+      --watch              reload pages when a file changes; no caching
       --max-connections <n>
-                           connections at once of each process (default: as
-                           many as descriptors allow)
+                           most connections of each process at once
+                           (default: as many as descriptors allow)
       --max-connections-per-address <n>
-                           of these, of one client address (default: no limit)
-      --trust-proxy        log the client that a proxy in front names, by
+                           most of these from one address (default: no limit)
+      --trust-proxy        log the client's address that a proxy sends in
                            X-Forwarded-For or Forwarded
       --log <format>       text, json or none (default: text)
   -v, --verbose            duration, range and user agent in the text log
   -V, --version            version
   -h, --help               this text
 
-Each flag has a variable of the environment, which a flag that is given wins
-over: SENDFILE_MAX_AGE=60 is --max-age 60, SENDFILE_CORS=1 is --cors, and
-SENDFILE_HEADER has a field on each line.`;
+Each flag has an environment variable; a flag on the command line overrides
+it: SENDFILE_MAX_AGE=60 is --max-age 60, SENDFILE_CORS=1 is --cors, and
+SENDFILE_HEADER has one field per line.`;
 
 /** The parsed command line. */
 export interface Command {
@@ -189,21 +190,21 @@ const OF_PORTS = ["port", "host", "tls-cert", "tls-key", "workers", "open"] as c
 
 function unixPath(values: ReturnType<typeof read>["values"]): string | undefined {
   const other = OF_PORTS.find((name) => values[name] !== undefined);
-  if (values.unix !== undefined && other) throw new Failure(`--unix stands alone, without --${other}`, 2);
-  if (values.unix === "") throw new Failure("--unix wants a path", 2);
+  if (values.unix !== undefined && other) throw new Failure(`--unix cannot be used with --${other}`, 2);
+  if (values.unix === "") throw new Failure("--unix requires a path", 2);
   return values.unix;
 }
 
 function compresses(values: ReturnType<typeof read>["values"]): boolean {
   if (values.compress && values["rate-limit"] !== undefined) {
-    throw new Failure("--compress stands alone, without --rate-limit, which is for files as they are", 2);
+    throw new Failure("--compress cannot be used with --rate-limit, which sends files as they are", 2);
   }
   return values.compress ?? false;
 }
 
 function watches(values: ReturnType<typeof read>["values"]): boolean {
   if (values.watch && values["max-age"] !== undefined) {
-    throw new Failure("--watch stands alone, without --max-age: nothing is kept", 2);
+    throw new Failure("--watch cannot be used with --max-age: it turns caching off", 2);
   }
   return values.watch ?? false;
 }
@@ -216,7 +217,7 @@ function credentials(text: string | undefined): string | undefined {
 function tlsFiles(cert: string | undefined, key: string | undefined): TlsFiles | undefined {
   if (cert !== undefined && key !== undefined) return { cert, key };
   if (cert === undefined && key === undefined) return undefined;
-  throw new Failure("--tls-cert and --tls-key want each other", 2);
+  throw new Failure("--tls-cert and --tls-key must be given together", 2);
 }
 
 const UNITS: Record<string, number> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };

@@ -41,7 +41,7 @@ async function checkFree(path: string): Promise<void> {
     throw failure(path, (error as Error).message);
   }
   if (!there) return;
-  if (!there.isSocket()) throw failure(path, "there is something else of that name");
+  if (!there.isSocket()) throw failure(path, "another file has this name");
   if (await answers(path)) throw failure(path, "another server listens there");
 }
 

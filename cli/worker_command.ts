@@ -96,7 +96,7 @@ function isGranted(descriptor: Deno.PermissionDescriptor): boolean {
   if (state !== "granted") return false;
   if (!partial) return true;
   throw new Failure(
-    `workers would be without this process's --deny-${descriptor.name}: the list of a permission cannot be asked for`,
+    `workers would not have this process's --deny-${descriptor.name}: the list of a permission cannot be read`,
     1,
   );
 }

@@ -122,7 +122,7 @@ class BunLibrary implements Library {
       if (data === "stopped") resolve();
       else if (!failed) onReturn(data.result, data.events);
     };
-    worker.onmessageerror = () => fail("a message of its worker could not be read");
+    worker.onmessageerror = () => fail("a message from its worker could not be decoded");
     worker.onerror = (event) => {
       event.preventDefault(); // its waiters get the error
       fail(`its worker has failed: ${event.message}`);

@@ -21,7 +21,7 @@ export interface WaitOptions {
 
 function wait(fd: number, direction: "readable" | "writable", { signal }: WaitOptions): Promise<void> {
   if (!Number.isInteger(fd)) return Promise.reject(new TypeError(`fd must be an integer, not ${String(fd)}`));
-  if (fd < 0 || fd > 0x7fffffff) return Promise.reject(new RangeError(`fd ${fd} is no descriptor`));
+  if (fd < 0 || fd > 0x7fffffff) return Promise.reject(new RangeError(`fd ${fd} is not a descriptor`));
   const c = libc();
   if (typeof c === "string") return Promise.reject(new SendfileNotAvailableError(c));
   return poller(c).wait(fd, direction, signal);

@@ -74,7 +74,7 @@ export function checkFile(file: SendfileFile | SeenFile): void {
   if (file instanceof SeenFile) return;
   if (typeof file === "number") {
     if (!Number.isInteger(file)) throw new TypeError(`a descriptor must be an integer, not ${file}`);
-    if (file < 0 || file > 0x7fffffff) throw new RangeError(`${file} is no descriptor`);
+    if (file < 0 || file > 0x7fffffff) throw new RangeError(`${file} is not a descriptor`);
     return;
   }
   if (typeof file === "string" || file instanceof SendfileRegion || file instanceof Blob) return;

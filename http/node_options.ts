@@ -155,7 +155,7 @@ function dotfilesOf(
   { dotfiles }: SendFileOptions,
   shown = false,
 ): Pick<ResolvedDirectoryOptions, "dotfiles" | "deny"> {
-  if (dotfiles !== undefined && shown) throw new TypeError("dotfiles stands alone, without showDotfiles");
+  if (dotfiles !== undefined && shown) throw new TypeError("dotfiles cannot be used with showDotfiles");
   return { dotfiles: shown || dotfiles === "allow", deny: dotfiles === "deny" };
 }
 
@@ -181,7 +181,7 @@ function cacheControlOf(options: SendFileOptions & { maxage?: number | string })
   if (cacheControl === false) return undefined;
   if (typeof cacheControl === "string") {
     if (maxAge !== undefined || immutable) {
-      throw new TypeError("cacheControl as a text stands alone, without maxAge and immutable");
+      throw new TypeError("cacheControl as a text cannot be used with maxAge or immutable");
     }
     return checkField("Cache-Control", cacheControl)[1];
   }

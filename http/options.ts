@@ -249,12 +249,12 @@ const CORS: FieldList = [
 function cacheControlOf({ cacheControl, maxAge, immutable }: FileOptions): string | undefined {
   if (cacheControl !== undefined) {
     if (maxAge !== undefined || immutable) {
-      throw new TypeError("cacheControl stands alone, without maxAge and immutable");
+      throw new TypeError("cacheControl cannot be used with maxAge or immutable");
     }
     return checkField("Cache-Control", cacheControl)[1];
   }
   if (maxAge === undefined) {
-    if (immutable) throw new TypeError("immutable wants maxAge");
+    if (immutable) throw new TypeError("immutable requires maxAge");
     return undefined;
   }
   if (!Number.isInteger(maxAge) || maxAge < 0) {

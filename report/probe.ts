@@ -92,7 +92,7 @@ export function checkReceived(received: Uint8Array, sent: Uint8Array): void {
   if (received.length !== sent.length) {
     throw new Error(`${received.length} bytes arrived in place of ${sent.length}`);
   }
-  if (Buffer.compare(received, sent) !== 0) throw new Error("other bytes arrived than were sent");
+  if (Buffer.compare(received, sent) !== 0) throw new Error("the bytes that arrived differ from those sent");
 }
 
 /** As `work`, but rejects after {@link LIMIT}. */

@@ -225,7 +225,7 @@ export class ConnectionLimits {
     }[limit];
     this.#warnings.warn(
       limit,
-      `at the limit of ${what}: idle connections are closed, and clients get 503 where none is idle`,
+      `at the limit of ${what}: idle connections are closed; if none is idle, clients get 503`,
     );
   }
 }

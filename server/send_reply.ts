@@ -25,7 +25,7 @@ export interface Outlet {
 export class BodyError extends Error {
   override readonly name = "BodyError";
   constructor(cause: unknown) {
-    super("the body of a response has failed", { cause });
+    super("the body of a response failed", { cause });
   }
 }
 
@@ -135,7 +135,7 @@ async function pumpChunks(
 function shortOf(value: unknown, left: number): Error {
   return value === undefined
     ? new Error(`the body ended ${left} bytes before its Content-Length`)
-    : new TypeError("a chunk of the body is no Uint8Array");
+    : new TypeError("a chunk of the body is not a Uint8Array");
 }
 
 const LAST_CHUNK = bytesOf("0\r\n\r\n");

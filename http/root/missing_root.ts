@@ -19,6 +19,6 @@ export function warnOfMissingRoot(root: string): void {
     return; // no permission to look, which is another problem
   }
   if (stat?.isDirectory()) return;
-  const problem = stat ? "is not a directory" : "is not there";
-  console.error(`the root ${problem}, so that every request below it is 404: ${resolve(root)}`);
+  const problem = stat ? "is not a directory" : "does not exist";
+  console.error(`the root ${problem}, so every request below it gets 404: ${resolve(root)}`);
 }

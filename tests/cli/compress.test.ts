@@ -137,7 +137,7 @@ test("serve refuses --compress beside --rate-limit", async () => {
   const server = new Server({ args: ["--compress", "--rate-limit", "1k"] });
   try {
     assertEquals(await server.exit(), 2);
-    assert(/^error: --compress stands alone, /.test(server.errors), server.errors);
+    assert(/^error: --compress cannot be used with /.test(server.errors), server.errors);
   } finally {
     await server.stop();
   }

@@ -111,7 +111,7 @@ test("sendfileReport: a transfer that fails or arrives as other bytes is told, a
     .map(({ kind, problem, via, bytes }) => [kind, problem, via, bytes]);
   assertEquals(problems, [
     ["failing", "broken", undefined, 0],
-    ["lying", "other bytes arrived than were sent", undefined, 0],
+    ["lying", "the bytes that arrived differ from those sent", undefined, 0],
     ["short", "4194303 bytes arrived in place of 4194304", undefined, 0],
   ]);
   assertEquals(report.ok, false);

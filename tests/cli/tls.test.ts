@@ -105,7 +105,7 @@ const refused: [string, string[], number, RegExp][] = [
     "a certificate without its key",
     ["--tls-cert", CERT],
     2,
-    /^error: --tls-cert and --tls-key want each other\n$/,
+    /^error: --tls-cert and --tls-key must be given together\n$/,
   ],
   [
     "a certificate that is not there",

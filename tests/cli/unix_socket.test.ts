@@ -85,7 +85,7 @@ test("serve --unix leaves the socket of a server that runs, and what is no socke
     const third = new Server({ args: ["--unix", file, site.root] });
     try {
       assertEquals(await third.exit(), 1);
-      assertEquals(third.errors, `error: cannot listen on ${file}: there is something else of that name\n`);
+      assertEquals(third.errors, `error: cannot listen on ${file}: another file has this name\n`);
     } finally {
       await third.stop();
     }
@@ -109,7 +109,7 @@ test("serve refuses --unix beside flags that are about a port", async () => {
     const server = new Server({ args: ["--unix", "/tmp/none", ...args] });
     try {
       assertEquals(await server.exit(), 2);
-      assert(/^error: --unix stands alone, without --[a-z-]+\n$/.test(server.errors), server.errors);
+      assert(/^error: --unix cannot be used with --[a-z-]+\n$/.test(server.errors), server.errors);
     } finally {
       await server.stop();
     }

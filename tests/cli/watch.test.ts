@@ -142,7 +142,7 @@ test("serve refuses --watch beside --max-age", async () => {
   const server = new Server({ args: ["--watch", "--max-age", "1"] });
   try {
     assertEquals(await server.exit(), 2);
-    assert(/^error: --watch stands alone, /.test(server.errors), server.errors);
+    assert(/^error: --watch cannot be used with /.test(server.errors), server.errors);
   } finally {
     await server.stop();
   }

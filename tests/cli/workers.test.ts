@@ -246,7 +246,7 @@ for (
     [
       "that would have more permissions than the process that starts them",
       [...PERMISSIONS, "--allow-read", "--deny-read=/etc"],
-      "workers would be without this process's --deny-read: the list of a permission cannot be asked for",
+      "workers would not have this process's --deny-read: the list of a permission cannot be read",
     ],
   ] as const
 ) {

@@ -52,9 +52,9 @@ const REFUSED_BY_NODE: [options: unknown, named: string][] = [
   [{ index: true }, "index must be false or a string or a list of strings, not true"],
   [{ extensions: 42 }, "extensions must be false or a string or a list of strings, not 42"],
   [{ dotfiles: "show" }, 'dotfiles must be "allow", "deny", "ignore", not show'],
-  [{ dotfiles: "allow", showDotfiles: true }, "dotfiles stands alone, without showDotfiles"],
+  [{ dotfiles: "allow", showDotfiles: true }, "dotfiles cannot be used with showDotfiles"],
   [{ etag: "W/" }, "etag must be true or false, not W/"],
-  [{ cacheControl: "no-store", maxAge: 1 }, "cacheControl as a text stands alone"],
+  [{ cacheControl: "no-store", maxAge: 1 }, "cacheControl as a text cannot be used with"],
   [{ start: 1 }, "there is no option start"],
   ["public", "options must be an object"],
 ];
@@ -114,7 +114,7 @@ test("a root that is not there is said once, by serveDir and by serveStatic", ()
     });
     assertEquals(lines.length, 2);
     for (const [i, name] of ["missing", "missing-too"].entries()) {
-      assert(lines[i].startsWith("the root is not there") && lines[i].endsWith(join(base, name)), lines[i]);
+      assert(lines[i].startsWith("the root does not exist") && lines[i].endsWith(join(base, name)), lines[i]);
     }
   }));
 
@@ -130,7 +130,7 @@ test("a root that is a file is said once, by serveDir and by serveStatic", () =>
     });
     assertEquals(
       lines,
-      files.map((path) => `the root is not a directory, so that every request below it is 404: ${path}`),
+      files.map((path) => `the root is not a directory, so every request below it gets 404: ${path}`),
     );
   }));
 
