@@ -49,7 +49,7 @@ test("each source file has its floor", () => {
   assertEquals(sources().filter((file) => floorOf(file) < 0), []);
 });
 
-test("arrows point down: no file imports from a floor above", () => {
+test("arrows point down: no file imports from a folder above its own", () => {
   const up = sources().flatMap((file) =>
     importsOf(file)
       .filter((imported) => floorOf(imported) < floorOf(file))

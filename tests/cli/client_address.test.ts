@@ -35,7 +35,7 @@ const TABLE: [list: string | undefined, forwarded: string | undefined, client: s
   ["192.0.2.1", "proto=https", PEER],
 ];
 
-test("clientBehindProxy takes the last address, and none that is in doubt", () => {
+test("clientBehindProxy takes the last address, and ignores ambiguous ones", () => {
   for (const [list, forwarded, client] of TABLE) {
     const fields: Record<string, string | undefined> = { "x-forwarded-for": list, forwarded };
     assertEquals(clientBehindProxy(PEER, (name) => fields[name]), client, `${list} and ${forwarded}`);

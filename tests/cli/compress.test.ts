@@ -35,7 +35,7 @@ function accept(coding: string): { fields: string } {
   return { fields: `Accept-Encoding: ${coding}\r\n` };
 }
 
-test("serve --compress sends text in the coding that is wanted, with a tag of its own", () =>
+test("serve --compress sends text in the coding that the client prefers, with its own ETag", () =>
   serving(async ({ port }) => {
     const tags = new Set<string>();
     for (const [coding, decode] of Object.entries(CODINGS)) {
@@ -93,7 +93,7 @@ test("serve --compress sends parts, pictures, small and large files as they are"
     }
   }, { args: ["--compress"], prepare }));
 
-test("serve --compress sends what a file holds now", () =>
+test("serve --compress sends a file's current content", () =>
   serving(async ({ port }, site) => {
     for (const text of ["one ", "two ", "2nd "]) { // also of the same size, in the same moment
       const content = Buffer.from(text.repeat(1000));
@@ -194,7 +194,7 @@ test("CompressedFiles compresses a file once, for all that ask at once or later,
     assertEquals([calls, most], [10, 2]);
   }));
 
-test("CompressedFiles keeps what is old, up to its limit, and forgets what was used least recently", () =>
+test("CompressedFiles caches files that have not just changed, up to its limit, and drops the least recently used", () =>
   inFolder(async (folder) => {
     const made: string[] = [];
     const files = new CompressedFiles((file) => {
@@ -216,7 +216,7 @@ test("CompressedFiles keeps what is old, up to its limit, and forgets what was u
     }
   }));
 
-test("CompressedFiles answers 500 for what cannot be read whole, and makes the next one", () =>
+test("CompressedFiles answers 500 for a file that cannot be read whole, and then compresses the next", () =>
   inFolder(async (folder) => {
     const files = new CompressedFiles();
     const path = join(folder, "a.txt");

@@ -49,7 +49,7 @@ function cli(args: string[], permissions = ["-A"], env: Record<string, string> =
 }
 
 test(
-  "sendfileReport: every kind of socket sends by sendfile that can, and what was sent has arrived",
+  "sendfileReport: every kind of socket that can uses sendfile, and every sent byte arrives",
   async () => {
     const before = openSockets();
     const report = await sendfileReport();
@@ -117,7 +117,7 @@ test("sendfileReport: a transfer that fails or arrives as other bytes is told, a
   assertEquals(report.ok, false);
 });
 
-test("sendfileReport: a kind that is copied although it could be sent by sendfile is not ok", async () => {
+test("sendfileReport: a kind of socket that copies although it could use sendfile is not ok", async () => {
   const copied: Probe = {
     kind: "copied",
     run: () => Promise.resolve({ via: "copy", reason: "its descriptor was not found" }),
@@ -152,7 +152,7 @@ test("doctor: --json prints the report, and another argument ends it with code 2
   ]);
 }, { skip: notLinux });
 
-test("doctor: turned off by the environment it says so, what to change, and ends with code 1", async () => {
+test("doctor: if the environment turns sendfile off, it says so and what to change, and ends with code 1", async () => {
   const { code, stdout } = await cli(["doctor"], ["-A"], { ZEROCOPY_SENDFILE: "0" });
   assertEquals(code, 1);
   assertStringIncludes(stdout, "off (turned off by ZEROCOPY_SENDFILE=0)");
@@ -176,7 +176,7 @@ test("doctor: without FFI permission it names the one flag, and with that it end
   assert(/^Deno\.listen, TCP +sendfile: /m.test(withIt.stdout), withIt.stdout);
 }, { only: "deno", skip: notLinux });
 
-test("doctor: with no permission at all it prompts for none, on a terminal too", async () => {
+test("doctor: without any permission it never prompts, not even on a terminal", async () => {
   const deno = `'${process.execPath}' run --no-check --node-modules-dir=none '${CLI}' doctor`;
   const { code, stdout } = await run(["script", "-qec", deno, "/dev/null"]);
   assertEquals(code, 1);

@@ -56,7 +56,7 @@ test("serve gives its workers the permission to read those variables", () =>
     permissions: ["--no-prompt", "--allow-net", "--allow-read", "--allow-env", "--allow-run"],
   }), { only: "deno" });
 
-test("serve reads no variable that it may not, and asks nobody", async () => {
+test("serve reads no environment variable without permission, and never prompts", async () => {
   const server = new Server({
     args: ["-p", "0", "--host", "127.0.0.1", import.meta.dirname!],
     env: { SENDFILE_MAX_AGE: "60" },

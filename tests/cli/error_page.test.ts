@@ -11,7 +11,7 @@ const PAGE = "<!doctype html><title>nothing here</title>" + "x".repeat(70_000);
 const BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
 const prepare = (site: Site) => site.add("404.html", PAGE);
 
-test("serve answers what is missing with the site's 404.html, and status 404", () =>
+test("serve answers a missing path with the site's 404.html and status 404", () =>
   serving(async ({ port }) => {
     for (const fields of ["", BROWSER, "Accept: */*\r\n"]) {
       for (
@@ -50,7 +50,7 @@ test("serve sends the 404.html whole, whatever part or state of a file is asked 
     assert(itself.headers.etag);
   }, { prepare }));
 
-test("serve sends no page to who does not take HTML", () =>
+test("serve sends no error page to a client that does not accept HTML", () =>
   serving(async ({ port }) => {
     for (const accept of ["image/avif,image/webp", "application/json", "text/html;q=0, */*"]) {
       const { status, headers, body } = await ask(port, "/missing.png", { fields: `Accept: ${accept}\r\n` });
@@ -92,7 +92,7 @@ test("serve takes no 404.html that leads out of the root, or is a directory", ()
     assertEquals(String((await ask(port, "/missing")).body), "404 Not Found\n");
   }));
 
-test("serve shows an error as a page with a way home where HTML is asked for by name", () =>
+test("serve shows an error as a page with a link to the start if Accept names HTML", () =>
   serving(async ({ port }) => {
     for (
       const [target, home] of [["/missing", "./"], ["/a/b/missing?x=/y/", "../../"], ["/a/", "../"]]

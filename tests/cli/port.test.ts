@@ -14,7 +14,7 @@ function hold(port: number): Promise<net.Server | undefined> {
   });
 }
 
-test("serve takes the next free port where 8000 is taken and none was asked for", async () => {
+test("serve takes the next free port if 8000 is taken and no port was given", async () => {
   // Whether by this test or by somebody else, 8000 is taken now.
   const holder = await hold(8000);
   const server = new Server({ args: ["--host", "127.0.0.1", import.meta.dirname!] });
@@ -30,7 +30,7 @@ test("serve takes the next free port where 8000 is taken and none was asked for"
   }
 });
 
-test("serve refuses 8000 in use where it was asked for", async () => {
+test("serve fails if port 8000 was given and is in use", async () => {
   const holder = await hold(8000);
   const server = new Server({ args: ["--host", "127.0.0.1", "-p", "8000", import.meta.dirname!] });
   try {

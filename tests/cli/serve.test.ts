@@ -14,7 +14,7 @@ import { childrenOf, CLI, MIB, missing, noProc, Server, serving, SIZES, until } 
 
 const LARGE = `/${20 * MIB}.bin`;
 
-test("serve says where and how", () =>
+test("serve prints its addresses and whether zero-copy is on", () =>
   serving((server, { root }) => {
     assertEquals(server.lines.slice(0, 3), [
       `Serving ${root}`,
@@ -174,7 +174,7 @@ test("serve sends index.html for a directory, and redirects to its slash", () =>
     assertEquals((await ask(port, "/sub/")).headers["content-type"], "text/html; charset=utf-8");
   }));
 
-test("serve refuses what is malformed, missing or not GET, in one plain line", () =>
+test("serve answers malformed, missing and other than GET requests with one plain line", () =>
   serving(async ({ port }) => {
     const refused: [string, string, number][] = [
       ["GET", "/missing", 404],
@@ -261,7 +261,7 @@ test("serve never redirects to another host", () =>
     }
   }));
 
-test("serve follows symlinks inside the root, and none out of it", () =>
+test("serve follows symlinks inside the root, but not out of it", () =>
   serving(async ({ port }, site) => {
     site.add("dir/file.txt", "inside");
     fs.mkdirSync(join(site.base, "root-beside"));
@@ -391,7 +391,7 @@ function settled(server: Server): Promise<number> {
 }
 
 test(
-  "serve ends the connection where a file becomes shorter on the way",
+  "serve ends the connection if a file is truncated during the transfer",
   () =>
     serving(async (server, site) => {
       const client = await Client.to(server.port);
@@ -408,7 +408,7 @@ test(
     }),
 );
 
-test("serve sends no more than was promised where a file grows on the way", () =>
+test("serve sends no more than Content-Length if a file grows during the transfer", () =>
   serving(async ({ port }, site) => {
     const client = await Client.to(port);
     client.send(request(LARGE, { fields: "Connection: close\r\n" }));
@@ -419,7 +419,7 @@ test("serve sends no more than was promised where a file grows on the way", () =
     assertEquals((await client.rest()).length, 0);
   }));
 
-test("serve logs the way of each body, and lets nobody write in its log", () =>
+test("serve logs how each body was sent, and clients cannot inject log lines", () =>
   serving(async (server) => {
     await ask(server.port, `${LARGE}?q=1`);
     await ask(server.port, "/0.bin");
@@ -435,7 +435,7 @@ test("serve logs the way of each body, and lets nobody write in its log", () =>
     ]);
   }));
 
-test("serve copies without --allow-ffi, says so and asks nobody", () =>
+test("serve copies without --allow-ffi, says so and never prompts", () =>
   serving(async (server, site) => {
     for (const target of ["/1.bin", "/65537.bin", LARGE]) {
       assertSame((await ask(server.port, target)).body, site.files.get(target)!, target);
@@ -470,7 +470,7 @@ test("serve lets the body's bytes go by sendfile(2)", async () => {
 const usage: [string, string[], number, RegExp][] = [
   ["an unknown flag", ["--nonsense"], 2, /^error: Unknown option '--nonsense' \(see --help\)\n$/],
   [
-    "a port that is none",
+    "an invalid port",
     ["-p", "http"],
     2,
     /^error: --port must be a number from 0 to 65535, not "http"\n$/,
@@ -675,7 +675,7 @@ test("serve logs more with -v, and nothing with --log none", async () => {
   }, { args: ["--log", "none"] });
 });
 
-test("serve takes the flags for what a response is like", () =>
+test("serve applies the flags that change responses", () =>
   serving(async ({ port }, site) => {
     site.add("style.css", "plain");
     site.add("style.css.gz", gzipSync("plain"));
@@ -706,7 +706,7 @@ test("serve takes the flags for what a response is like", () =>
     ],
   }));
 
-test("serve shows what a directory holds, unless told not to", async () => {
+test("serve lists directories, unless it is turned off", async () => {
   await serving(async ({ port }, site) => {
     site.add("dir/<b>.txt", "x");
     assertStringIncludes(String((await ask(port, "/dir/")).body), "&lt;b&gt;.txt</a>");

@@ -108,7 +108,7 @@ const refused: [string, string[], number, RegExp][] = [
     /^error: --tls-cert and --tls-key must be given together\n$/,
   ],
   [
-    "a certificate that is not there",
+    "a missing certificate",
     ["--tls-cert", "/none.pem", "--tls-key", KEY],
     1,
     /^error: cannot read the file of --tls-cert: .*\n$/,
@@ -120,7 +120,7 @@ const refused: [string, string[], number, RegExp][] = [
     /^error: cannot listen on .*\n$/,
   ],
   [
-    "a key that is no text of the form",
+    "a key that is not PEM",
     ["--tls-cert", CERT, "--tls-key", resolve(import.meta.dirname!, "../../LICENSE")],
     1,
     /^error: the file of --tls-key is not PEM: .*LICENSE\n$/,

@@ -70,7 +70,7 @@ test("serve --unix takes the place of a socket that a killed server has left", (
     assertSame(reply.subarray(reply.indexOf("\r\n\r\n") + 4), site.files.get("/4096.bin")!, "the body");
   }));
 
-test("serve --unix leaves the socket of a server that runs, and what is no socket", () =>
+test("serve --unix does not replace the socket of a running server, or anything but a socket", () =>
   onSocket(async (path, site, start) => {
     await start();
     const second = new Server({ args: ["--unix", path, site.root] });

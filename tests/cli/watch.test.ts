@@ -66,7 +66,7 @@ test("serve --watch sends a page whole, whatever part or state of it a browser a
     assertEquals([part.status, String(part.body)], [206, PAGE.slice(0, 4)]);
   }, { args: ["--watch"], prepare }));
 
-test("serve --watch answers the script when a file changes, at once where one has since", () =>
+test("serve --watch notifies the script when a file changes, and at once if one has changed already", () =>
   serving(async ({ port }, site) => {
     const since = Number(TAG.exec(String((await ask(port, "/page.html", { fields: BROWSER })).body))![1]);
     const waiting = events(port, since);

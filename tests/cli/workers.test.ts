@@ -356,7 +356,7 @@ for (const count of [1, 2]) {
 }
 
 test(
-  "serve ends with code 1 where no worker is left and none can be started",
+  "serve ends with code 1 if no worker is left and none can be started",
   () =>
     serving(async (server, site) => {
       await loseWorkers(server, site, 2);

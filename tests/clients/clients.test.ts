@@ -190,7 +190,7 @@ test("four curls at once fetch a quarter each", () =>
     assertEquals(logged(server, LARGE), ranges.map(() => ({ status: 206, bytes: quarter })));
   }), { skip: missing("curl") });
 
-test("curl -z fetches only what is newer than its copy", () =>
+test("curl -z fetches a file only if it is newer than its copy", () =>
   serving(async (server, site) => {
     addOld(site, "old.bin", randomBytes(5000));
     const copy = join(site.base, "copy");
@@ -209,7 +209,7 @@ test("curl -z fetches only what is newer than its copy", () =>
     assertGot(newer, site, "/old.bin");
   }), { skip: missing("curl") });
 
-test("curl --etag-compare fetches only what has changed", () =>
+test("curl --etag-compare fetches a file only if it has changed", () =>
   serving(async (server, site) => {
     addOld(site, "old.bin", randomBytes(MIB + 1));
     const etag = join(site.base, "etag");
@@ -438,7 +438,7 @@ test(
   { skip: missing("chromium") },
 );
 
-test("chromium revalidates what it has in its cache", () =>
+test("chromium revalidates files in its cache", () =>
   serving(async (server, site) => {
     addOld(site, "old.bin", randomBytes(65537));
     const text = await inChromium(
@@ -816,7 +816,7 @@ test("apt-get resumes a package of which it has a part", () =>
   }), { skip: noApt });
 
 test(
-  "curl gets what the files hold, many on one connection",
+  "curl gets the right bytes of many files on one connection",
   () =>
     serving(async ({ port }, { base, files }) => {
       const urls = [...files.keys()].flatMap((target) => [`http://127.0.0.1:${port}${target}`, "-o", "-"]);

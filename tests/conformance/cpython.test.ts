@@ -282,7 +282,7 @@ both("CP-012", "refuses a socket that was closed, and sends nothing", async (way
 
 both(
   "CP-013",
-  "waits for what was written before, and goes before what is written after",
+  "is sent after earlier writes and before later writes",
   (way) =>
     on(nodeAccepted, DATA, async ({ socket, peer, end }, file) => {
       const all = peer.all();
@@ -345,7 +345,7 @@ for (const kind of [secure, nodeTls]) {
 
 both(
   "CP-017",
-  "succeeds where the peer leaves after the last byte",
+  "succeeds if the peer leaves after the last byte",
   (way) =>
     on(nodeAccepted, DATA, async ({ socket, peer }, file) => {
       const received = peer.atLeast(DATA.length).then((all) => (peer.socket.destroy(), all));
@@ -357,7 +357,7 @@ both(
 
 one(
   "CP-018",
-  "succeeds where a TLS peer leaves after the last byte",
+  "succeeds if a TLS peer leaves after the last byte",
   () =>
     on(nodeTls, DATA, async ({ socket, peer }, file) => {
       const received = peer.atLeast(DATA.length).then((all) => (peer.socket.destroy(), all));
@@ -693,7 +693,7 @@ one("CP-039", "refuses a datagram descriptor", async () => {
 
 one(
   "CP-040 CP-041 CP-042 CP-043 CP-054 CP-060",
-  "refuses counts and offsets that are none",
+  "refuses invalid counts and offsets",
   () =>
     on(raw, DATA, async ({ socket, peer, end }, file) => {
       const calls = sendfileStats().sendfile.calls;
@@ -978,7 +978,7 @@ one(
 
 both(
   "CP-074",
-  "without a count sends what a growing file has come to",
+  "without a count sends a growing file up to its current end",
   (way) =>
     on(raw, DATA, async ({ socket, peer, end }, file) => {
       const more = bytes(100_000, 8);

@@ -110,7 +110,7 @@ test("a wait that is aborted rejects with the reason and is taken back at once; 
   );
 });
 
-test("the end of the peer's direction wakes who waits to read, and leaves who waits to write", async () => {
+test("a half-close of the peer wakes the waiters for reading, but not those for writing", async () => {
   using pair = socketPair();
   fill(pair.here);
   const [write, read] = [writable(pair.here), readable(pair.here)];
@@ -183,7 +183,7 @@ test("a pipe's end learns of the other's: the kernel reports a hang-up or an err
   }
 });
 
-test("what is no descriptor, one that is not open and a regular file are refused", async () => {
+test("an invalid number, a closed descriptor and a regular file are refused", async () => {
   using file = testFile(new Uint8Array(1));
   await assertRejects(() => writable(1.5), TypeError);
   await assertRejects(() => readable("1" as unknown as number), TypeError);
@@ -237,7 +237,7 @@ async function withWatch(
   }
 }
 
-test("what waits fails: all waiters reject with the cause, the next wait starts anew", async () => {
+test("the polling thread fails: all waiters reject with the cause, and the next wait starts a new poller", async () => {
   const own = new Poller(libc());
   using pair = socketPair();
   using other = socketPair();
@@ -282,7 +282,7 @@ test("the watch cannot be started: the waiter rejects, and nothing stays open", 
   await own.wait(pair.here, "writable");
 });
 
-test("the blocking call fails: what can still be waited for goes on, what cannot rejects", async () => {
+test("the blocking call fails: valid descriptors are still waited for, invalid ones reject", async () => {
   const own = new Poller(libc());
   using pair = socketPair();
   fill(pair.here);

@@ -148,7 +148,7 @@ test("sendfile: a timer runs beside four transfers of cold files", async () => {
   assert(after.diskWaits > before.diskWaits, "nobody waited for the disk");
 }, { skip: whyNoSlowDisk() });
 
-test("sendfile: a timer runs beside four transfers where nothing tells what is in memory", async () => {
+test("sendfile: a timer still runs beside four transfers if nothing tells what is in memory", async () => {
   using told = telling({ isCached: () => undefined, canReadNow: () => undefined });
   const before = sendfileStats();
   const times = await countTimers(plain, {});
@@ -295,25 +295,29 @@ test("sendfile: a file in memory is asked about once for 4 MiB, and a second tim
   assertEquals(asked, 4);
 }, { skip: noLibc });
 
-test("sendfile: what is not in memory is read ahead in a bounded window, and sent as it comes", async () => {
-  let there = 0;
-  const disk = setInterval(() => there += 100 * KIB, 2);
-  using told = telling({ isCached: () => false, canReadNow: (_, offset) => offset < there });
-  try {
-    assert(await transfer(SIZE) > 10, "it did not wait");
-  } finally {
-    clearInterval(disk);
-  }
-  let sent = 0;
-  assert(told.counts.every((count) => count <= MIB));
-  assertEquals(told.ahead.at(-1), SIZE);
-  for (const end of told.ahead) {
-    assert(end > sent, "what has been sent is read again");
-    sent = Math.max(0, end - 4 * MIB);
-  }
-}, { skip: noLibc });
+test(
+  "sendfile: a file that is not in memory is read ahead in a bounded window, and sent as it arrives",
+  async () => {
+    let there = 0;
+    const disk = setInterval(() => there += 100 * KIB, 2);
+    using told = telling({ isCached: () => false, canReadNow: (_, offset) => offset < there });
+    try {
+      assert(await transfer(SIZE) > 10, "it did not wait");
+    } finally {
+      clearInterval(disk);
+    }
+    let sent = 0;
+    assert(told.counts.every((count) => count <= MIB));
+    assertEquals(told.ahead.at(-1), SIZE);
+    for (const end of told.ahead) {
+      assert(end > sent, "what has been sent is read again");
+      sent = Math.max(0, end - 4 * MIB);
+    }
+  },
+  { skip: noLibc },
+);
 
-test("sendfile: where nothing tells what is in memory, no call sends more than 128 KiB", async () => {
+test("sendfile: if nothing tells what is in memory, no call sends more than 128 KiB", async () => {
   using told = telling({ isCached: () => undefined, canReadNow: () => undefined });
   await transfer(SIZE);
   assert(told.counts.length >= SIZE / (128 * KIB), `${told.counts}`);
@@ -321,13 +325,13 @@ test("sendfile: where nothing tells what is in memory, no call sends more than 1
   assertEquals(told.ahead.at(-1), SIZE);
 }, { skip: noLibc });
 
-test("sendfile: where cachestat(2) is refused, the pages are asked one by one", async () => {
+test("sendfile: if cachestat(2) is refused, pages are checked one by one", async () => {
   using told = telling({ isCached: () => undefined });
   assertEquals(await transfer(SIZE), 0);
   assertEquals([told.ahead, told.counts.some((count) => count > 128 * KIB)], [[], true]);
 }, { skip: noLibc });
 
-test("sendfile: what cannot be read is left to sendfile(2) in the end", async () => {
+test("sendfile: an unreadable page is finally left to sendfile(2), which reports the error", async () => {
   const real = performance.now.bind(performance);
   let later = 0;
   using told = telling({

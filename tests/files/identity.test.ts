@@ -46,7 +46,7 @@ test("sendfileSync of a sysfs file comes to an end", () => {
   assertEquals(sendfileSync(pair.here, MTU), fs.readFileSync(MTU).length);
 }, { skip: noSysfs });
 
-test("an empty file is not announced, and sends what goes around it", async () => {
+test("an empty file is not announced, but its header and trailer are sent", async () => {
   using pair = socketPair();
   using file = testFile(new Uint8Array(0));
   const header = bytes(10);

@@ -442,7 +442,7 @@ test("a sparse file of more than 4 GiB sends from behind 4 GiB", async () => {
   }
 });
 
-test("SendfileRegion knows its length, and refuses what is no range", () => {
+test("SendfileRegion knows its length, and refuses invalid ranges", () => {
   using file = testFile(DATA);
   assertEquals(new SendfileRegion(file.path).length, DATA.length);
   assertEquals(new SendfileRegion(file.path, 100).length, DATA.length - 100);

@@ -33,7 +33,7 @@ async function endOf(socket: net.Socket): Promise<{ how: string; received: numbe
 
 // A unix socket knows no reset.
 for (const kind of kinds.filter(({ name, native }) => native && !name.includes("unix"))) {
-  test(`sendfile: ${kind.name}: a file cut before what was sent is an error and resets`, async () => {
+  test(`sendfile: ${kind.name}: a file truncated below what was sent is an error and resets the connection`, async () => {
     using file = testFile(bytes(SIZE));
     const pair = await kind.open();
     const { waits } = sendfileStats();
@@ -51,7 +51,7 @@ for (const kind of kinds.filter(({ name, native }) => native && !name.includes("
   });
 }
 
-test("sendfile: a file cut behind what was sent ends there", async () => {
+test("sendfile: a file truncated above what was sent ends there", async () => {
   using file = testFile(bytes(SIZE));
   const pair = await raw.open();
   const { waits } = sendfileStats();
@@ -130,7 +130,7 @@ for (const [name, start] of SERVERS) {
 }
 
 test(
-  "withSendfile: a file that is cut while all of it is queued for the client resets the connection",
+  "withSendfile: truncating a file that is fully queued for the client resets the connection",
   async () => {
     const dir = folder();
     const path = join(dir, "file.bin");

@@ -80,7 +80,7 @@ function honoOf(files: Files): Hono {
 }
 
 test(
-  "Hono: files by withSendfile, and what is not there by its own routes",
+  "Hono: files by withSendfile, and missing paths by its own routes",
   () =>
     serving((files, onBody) => {
       const app = honoOf(files);
@@ -92,7 +92,7 @@ test(
   SKIP,
 );
 
-test("Hono: files without withSendfile, and what is not there by its own routes", () =>
+test("Hono: files without withSendfile, and missing paths by its own routes", () =>
   serving((files) => ({ fetch: (request) => honoOf(files).fetch(request) }), async (place) => {
     const before = sendfileStats();
     await assertServed(place);

@@ -50,7 +50,7 @@ async function withExpress(
   }
 }
 
-test("Express: a mounted directory redirects to its own path, and lets others have what it has not", () =>
+test("Express: a mounted directory redirects to its own path, and passes missing paths on", () =>
   withFiles(async (root) => {
     const app = express();
     app.use("/a/b", serveStatic(root));
@@ -69,7 +69,7 @@ test("Express: a mounted directory redirects to its own path, and lets others ha
     });
   }));
 
-test("Express: what compresses gets the bytes to compress, and the head says so", () =>
+test("Express: a compressing middleware gets the bytes, and the head has the coding", () =>
   withFiles(async (root) => {
     const ways: string[] = [];
     const app = express();
@@ -152,7 +152,7 @@ test("Express: sendFile refuses a response whose head has gone", () =>
     });
   }));
 
-test("Fastify: a request that is injected, without any socket, gets the file", () =>
+test("Fastify: an injected request without a socket gets the file", () =>
   withFiles(async (root) => {
     const results: Sent[] = [];
     const app = fastify();

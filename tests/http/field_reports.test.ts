@@ -53,7 +53,7 @@ each(
 );
 
 each(
-  "takes the next coding where the first is not there (fastify/fastify-static#595)",
+  "takes the next coding if the first sibling is missing (fastify/fastify-static#595)",
   async ({ add, get }) => {
     add("a.js", "plain");
     add("a.js.gz", "compressed");
@@ -70,7 +70,7 @@ each(
 );
 
 each(
-  "has nothing where only the compressed file is (static-web-server/static-web-server#617)",
+  "answers 404 if only the compressed file exists (static-web-server/static-web-server#617)",
   async ({ add, get }) => {
     add("gone.js.br", "compressed");
     add("page.html.br", "compressed");
@@ -163,7 +163,7 @@ const KEEPING = [
 const KEPT_NAMES = ["cache-control", "cdn-cache-control", "expires"];
 
 each(
-  "lets nobody keep that a file is missing (sveltejs/kit#9393, #16615, golang/go#66343)",
+  "does not let caches store a 404 (sveltejs/kit#9393, #16615, golang/go#66343)",
   async ({ add, get }) => {
     add("a.js", "content");
     add("dir/index.html", "index");
@@ -199,7 +199,7 @@ for (
 }
 
 each(
-  "compares with the tags of a list alone, and not behind what is none (golang/go, TestScanETag)",
+  "compares only with valid tags of a list, and stops at the first that is invalid (golang/go, TestScanETag)",
   async ({ add, get }) => {
     add("a.txt", "content");
     const is = async (list: string) => (await get("/a.txt", { "If-None-Match": list })).status;

@@ -61,7 +61,7 @@ test("serveFile gives a plain Request the file, a range, several, and a head", (
     }
   }));
 
-test("a file that is replaced while its answer is made gives the bytes that its head speaks of", () =>
+test("a file that is replaced while its response is made sends the bytes that the head describes", () =>
   withFiles(async (root) => {
     const path = join(root, "large.bin");
     const [old, other] = [fs.readFileSync(path), bytes(SIZES["large.bin"], 9)];
@@ -87,7 +87,7 @@ test("a file that is replaced while its answer is made gives the bytes that its 
     }
   }));
 
-test("the rest of a file that is replaced after its answer was made is that of the file asked for", () =>
+test("a file that is replaced after its response was made is sent from the original file to the end", () =>
   withFiles(async (root) => {
     const path = join(root, "large.bin");
     const old = fs.readFileSync(path);
@@ -100,7 +100,7 @@ test("the rest of a file that is replaced after its answer was made is that of t
   }));
 
 test(
-  "a body that nobody reads to its end leaves no file open",
+  "a body that is not read to its end leaves no file open",
   () =>
     withFiles(async (root) => {
       const path = join(root, "large.bin");
@@ -119,7 +119,7 @@ test(
   { skip: noProc },
 );
 
-test("what a head alone answers leaves no file open", () =>
+test("a response without a body leaves no file open", () =>
   withFiles(async (root) => {
     const path = join(root, "large.bin");
     const tag = (await serveFile(get("/", {}, "HEAD"), path)).headers.get("etag")!;
@@ -137,7 +137,7 @@ test("what a head alone answers leaves no file open", () =>
   }), { skip: noProc });
 
 test(
-  "a file that is cut short while it is streamed is an error, and never fewer bytes",
+  "a file truncated while it is streamed is an error, never a shorter body",
   () =>
     withFiles(async (root) => {
       const path = join(root, "large.bin");
@@ -155,7 +155,7 @@ test(
   { skip: noProc },
 );
 
-test("the ETag holds the nanoseconds, where libc can be asked", () =>
+test("the ETag contains the nanoseconds if libc is available", () =>
   withFiles(async (root) => {
     const path = join(root, "small.bin");
     const tag = async () => (await serveFile(get("/"), path)).headers.get("etag");
@@ -172,7 +172,7 @@ test("the ETag holds the nanoseconds, where libc can be asked", () =>
     }
   }));
 
-test("serveDir lets another handler have what is not there, and only that", () =>
+test("serveDir passes only missing paths to another handler", () =>
   withFiles(async (root) => {
     const options = {
       fsRoot: root,

@@ -97,7 +97,7 @@ each("keeps several fields of one name several, and merges Vary", async ({ add, 
 
 const DESCRIBING = ["content-type: x/y", "CONTENT-ENCODING: gzip", 'Etag: "mine"', "Content-Language: de"];
 
-each("sends what describes a file with files alone", async ({ add, get }) => {
+each("sends fields that describe a file only with files", async ({ add, get }) => {
   add("dir/a.txt", "content");
   const { status, headers } = await get("/dir/a.txt");
   assertEquals([status, headers["content-type"], headers["content-encoding"]], [200, "x/y", "gzip"]);
@@ -129,7 +129,7 @@ for (const name of SERVERS) {
   });
 }
 
-test("serveDir rejects where a headers function frames the message", () =>
+test("serveDir rejects if a headers function sets a framing field", () =>
   inDirectory(async (base) => {
     write(join(base, "a.txt"), "content");
     const headers = () => ({ "transfer-encoding": "chunked" });
@@ -155,7 +155,7 @@ test("a headers function gets the path as it was opened, and the times", () =>
     assertEquals(response.headers.get("link"), "<a>, <b>");
   }));
 
-test("putFields replaces in any case, in the spelling that is there", () => {
+test("putFields replaces fields in any case and keeps the existing spelling", () => {
   const fields: Fields = { "Content-Type": "a", "Vary": "Accept", "ETag": '"1"' };
   putFields(fields, [["content-TYPE", "b"], ["vary", "Origin"], ["VARY", "accept"], ["etag", '"2"'], [
     "etag",
@@ -180,7 +180,7 @@ test("overlay lets the second list replace names of the first", () => {
 
 // What a handler of node:http has set before
 
-test("serveStatic takes what frames or describes another message off a response", () =>
+test("serveStatic removes fields from a response that frame or describe another message", () =>
   inDirectory(async (base) => {
     write(join(base, "a.txt"), "content", MODIFIED);
     const handler = serveStatic(base);

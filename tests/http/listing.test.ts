@@ -22,7 +22,7 @@ function mount(path: string, user: number): boolean {
 const noMount = missing("python3") ?? missing("umount") ??
   (process.getuid?.() === 0 && fs.existsSync("/dev/fuse") ? undefined : "no /dev/fuse for root");
 
-each("lists the rest beside a FUSE mount that is another user's or dead", async ({ root, add, get }) => {
+each("lists the other entries beside another user's or a dead FUSE mount", async ({ root, add, get }) => {
   add("a.txt", "content");
   const mounts: [string, number, string][] = [["another", 54321, "EACCES"], ["dead", 0, "ENOTCONN"]];
   const mounted: string[] = [];
@@ -45,7 +45,7 @@ each("lists the rest beside a FUSE mount that is another user's or dead", async 
     assertStringIncludes(String(page.body), '<a href="./a.txt">a.txt</a>');
     assert(
       !page.body.includes("./another") && !page.body.includes("./dead"),
-      "what cannot be had is not shown",
+      "entries that cannot be requested are not listed",
     );
     assertEquals(String((await get("/a.txt")).body), "content");
     for (const [name] of mounts) assert([404, 500].includes((await get(`/${name}/`)).status), name);
@@ -54,7 +54,7 @@ each("lists the rest beside a FUSE mount that is another user's or dead", async 
   }
 }, { options: { showDirListing: true }, skip: () => noMount });
 
-each("shows where a directory is, and what may be done with each entry", async ({ root, add, get }) => {
+each("shows the path of a directory and the permissions of each entry", async ({ root, add, get }) => {
   const path = add("a&b/c/file.txt", "content");
   fs.chmodSync(path, 0o640);
   fs.mkdirSync(join(root, "a&b/c/none"), { mode: 0o755 });

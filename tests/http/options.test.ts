@@ -38,7 +38,7 @@ for (const [options, named] of REFUSED) {
   });
 }
 
-test("serveFile refuses options of serveDir, and what is no fileInfo", async () => {
+test("serveFile refuses options of serveDir and an invalid fileInfo", async () => {
   const request = new Request("http://test/");
   for (const options of [{ fsRoot: "." }, { quiet: true }, { fileInfo: 1 }, null] as unknown[]) {
     await assertRejects(() => serveFile(request, "x", options as ServeFileOptions), TypeError);
@@ -72,7 +72,7 @@ for (const [options, named] of REFUSED_BY_NODE) {
   });
 }
 
-test("serveStatic refuses an age that is none, and a root that is none", () => {
+test("serveStatic refuses an invalid maxAge and an invalid root", () => {
   for (const maxAge of [-1, NaN, "soon", "1 fortnight", "", "-1d"]) {
     assertThrows(() => serveStatic(".", { maxAge }), RangeError);
   }
@@ -99,7 +99,7 @@ async function errorsOf(body: () => Promise<void>): Promise<string[]> {
   return lines;
 }
 
-test("a root that is not there is said once, by serveDir and by serveStatic", () =>
+test("a missing root is logged once by serveDir and serveStatic", () =>
   inDirectory(async (base) => {
     const lines = await errorsOf(async () => {
       for (let i = 0; i < 3; i++) {
@@ -118,7 +118,7 @@ test("a root that is not there is said once, by serveDir and by serveStatic", ()
     }
   }));
 
-test("a root that is a file is said once, by serveDir and by serveStatic", () =>
+test("a root that is a file is logged once by serveDir and serveStatic", () =>
   inDirectory(async (base) => {
     const files = ["a.txt", "b.txt"].map((name) => write(join(base, name), "content"));
     const lines = await errorsOf(async () => {
@@ -176,7 +176,7 @@ each("answers a page's path too long for the system with the page", async ({ add
   assertEquals([status, String(body)], [200, "page"]);
 }, { options: { spa: true } });
 
-each("follows symlinks out of the root only where it is told to", async ({ base, root, get }) => {
+each("follows symlinks out of the root only with followSymlinks", async ({ base, root, get }) => {
   write(join(base, "store/page.html"), "page");
   write(join(base, "store/dir/a.txt"), "content");
   fs.symlinkSync("../store/page.html", join(root, "index.html"));
@@ -191,7 +191,7 @@ each("follows symlinks out of the root only where it is told to", async ({ base,
   options: { followSymlinks: true, showDirListing: true },
 });
 
-each("shows text without an ending, and an svgz as what it is", async ({ add, get }) => {
+each("serves a text file without an extension as text, and svgz as gzip-coded SVG", async ({ add, get }) => {
   const types: [string, string | Uint8Array, string][] = [
     ["LICENSE", "The MIT License\n", "text/plain; charset=utf-8"],
     ["empty", "", "text/plain; charset=utf-8"],

@@ -44,7 +44,7 @@ for (const [path, slash, location, leadsTo] of LOCATIONS) {
   });
 }
 
-test("bytes of UTF-8 that node:http gives as Latin-1 are sent as they came, other Latin-1 as what it means", () => {
+test("a target that node:http decodes as Latin-1 is treated as UTF-8 if it is valid UTF-8", () => {
   const bytes = Buffer.from("?tag=\u00fc\u2603").toString("latin1");
   assertEquals(locationOf({ path: "/dir", query: bytes }, true), "dir/?tag=%C3%BC%E2%98%83");
   assertEquals(locationOf({ path: "/dir", query: "?tag=\u00fc" }, true), "dir/?tag=%C3%BC");

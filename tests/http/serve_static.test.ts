@@ -81,7 +81,7 @@ for (const [options, expected] of AGES) {
     }, { options }));
 }
 
-test("serveStatic leaves etag, lastModified and acceptRanges out where they are false", () =>
+test("serveStatic omits etag, lastModified and acceptRanges if they are false", () =>
   withStatic(async (get) => {
     const { status, headers, body } = await get("/a.txt", "Range: bytes=0-1\r\n");
     assertEquals([status, String(body)], [200, "content"]);
@@ -125,7 +125,7 @@ const ERRORS: [target: string, status: number, name: string][] = [
   ["/../a.txt", 404, "NotFoundError: Not Found"],
 ];
 
-test("serveStatic gives next the error, with its status, where fallthrough is false", () =>
+test("serveStatic passes the error with its status to next if fallthrough is false", () =>
   withStatic(async (get) => {
     for (const [target, status, text] of ERRORS) {
       passed.length = 0;
@@ -138,7 +138,7 @@ test("serveStatic gives next the error, with its status, where fallthrough is fa
     assertEquals([refused.status, refused.headers.allow], [405, "GET, HEAD, OPTIONS"]);
   }, { options: { fallthrough: false, dotfiles: "deny" } }));
 
-test("serveStatic gives next what goes wrong, whatever fallthrough is", () =>
+test("serveStatic passes failures to next with any fallthrough", () =>
   withStatic(async (get) => {
     const reply = await get("/a.txt");
     assertEquals([reply.status, String(reply.body)], [500, "Error: no field today"]);
@@ -204,7 +204,7 @@ test("a status and fields that were set before stay, and then the whole file is 
     },
   }));
 
-test("what lets caches keep a file was not set for an error", () =>
+test("caching fields set for a file are not sent with an error", () =>
   withStatic(async (get) => {
     const file = await get("/a.txt");
     assertEquals([file.headers["cache-control"], file.headers["expires"]], ["public, max-age=60", "soon"]);
@@ -225,7 +225,7 @@ test("what lets caches keep a file was not set for an error", () =>
     },
   }));
 
-test("an error that nobody may keep says so still", () =>
+test("an error keeps a no-store that was set for it", () =>
   withStatic(async (get) => {
     const { status, headers } = await get("/a.txt", "Range: bytes=99-\r\n");
     assertEquals([status, headers["cache-control"]], [416, "private, no-store"]);
@@ -266,7 +266,7 @@ async function sent(root: string, path: string, options?: SendFileOptions): Prom
   }
 }
 
-test("sendFile sends what is below its root, and nothing else", () =>
+test("sendFile sends files below its root, and nothing else", () =>
   inDirectory(async (base) => {
     const root = join(base, "root");
     write(join(root, "dir/a b.txt"), "content");

@@ -440,7 +440,7 @@ each("gives the parts of a text their type", async (place) => {
   ]);
 });
 
-each("parts what looks like a boundary itself", async (place) => {
+each("separates parts of a file that contains text like a boundary", async (place) => {
   const first = await place.get("/100000.bin", { Range: "bytes=0-1,3-4" });
   const boundary = /boundary="?([^"]+)/.exec(first.headers["content-type"])![1];
   const content = place.add("100000.bin", `\r\n--${boundary}--\r\n`.repeat(100));

@@ -38,7 +38,7 @@ test("parseHttpDate: two digits of a year that would be more than 50 years ahead
   assertEquals(yearOf((now + 51) % 100), now - 49);
 });
 
-test("httpDate: what it writes is read as it was", () => {
+test("httpDate: parseHttpDate reads back what it writes", () => {
   for (let seconds = 0; seconds < 2 ** 32; seconds += 86_413_579) {
     assertEquals(parseHttpDate(httpDate(seconds)), seconds);
   }

@@ -55,7 +55,7 @@ function read(root: string, ...names: string[]): string | number {
 }
 
 test(
-  "a symlink that is swapped in between any two steps is refused",
+  "a symlink that is swapped between any two steps is refused",
   () =>
     withSite(async ({ base, root }) => {
       const script = join(base, "swap.mjs");
@@ -110,7 +110,7 @@ for (
     }));
 }
 
-test("a file that was seen inside is refused at once where a symlink leads to it outside", () =>
+test("a file that was found inside is refused at once if a symlink now leads to it outside", () =>
   withSite(({ base, root }) => {
     const file = join(root, "swap/file.txt");
     for (let i = 0; i < 3; i++) assertEquals(read(root, "swap", "file.txt"), "inside");
@@ -158,7 +158,7 @@ test("a file outside that was changed in the same moment is not taken for the on
     assertEquals(read(root, "swap", "file.txt"), 404);
   }));
 
-test("what was seen is forgotten where the clock is set back", () =>
+test("cached paths are forgotten if the clock is set back", () =>
   withSite(({ base, root }) => {
     const { now } = Date;
     try {
@@ -256,7 +256,7 @@ test("a target is decoded once, name by name", () => {
   }
 });
 
-test("the path of a descriptor is told again where descriptors had run out", () => {
+test("the path of a descriptor is available again after descriptors had run out", () => {
   const system = linux(process.arch === "arm64" ? "arm64" : "x64");
   const libc = loadLibc(system);
   assert(typeof libc !== "string", String(libc));

@@ -122,7 +122,7 @@ test(
 );
 
 test(
-  "Bun.serve: what it cannot send as a file is copied, and the reason told",
+  "Bun.serve: bodies that it cannot send as a file are copied, with the reason",
   () =>
     serving(async ({ port, ways }) => {
       const several = await ask(port, "/large.bin", { fields: "Range: bytes=0-1999999,-1000000\r\n" });

@@ -353,7 +353,7 @@ test("a limited file goes by sendfile, in pieces", () =>
   }, { rateLimit: 10 * MIB }), DENO);
 
 test(
-  "answers without a file's body, and small files, keep the connection and are nobody's business",
+  "responses without a file, and small files, keep the connection and are not reported",
   () =>
     serving(async (place) => {
       const client = await Client.to(place.port);
@@ -486,7 +486,7 @@ test("many clients at once get each its own file", () =>
 // Several requests on one connection
 
 test(
-  "what is pipelined behind a large file is not answered, and cuts nothing off",
+  "requests pipelined after a large file are not answered, and do not cut the file off",
   () =>
     serving(async (place) => {
       const client = await Client.to(place.port);
@@ -1117,7 +1117,7 @@ test(
 );
 
 for (const [coding, decompress] of [["gzip", gunzipSync], ["br", brotliDecompressSync]] as const) {
-  test(`what the server itself compresses is left to it (${coding})`, () =>
+  test(`bodies that the server compresses are left to it (${coding})`, () =>
     serving(async (place) => {
       const client = await Client.to(place.port);
       client.send(request("/text.txt", { fields: `Accept-Encoding: ${coding}\r\n` }));
@@ -1130,13 +1130,17 @@ for (const [coding, decompress] of [["gzip", gunzipSync], ["br", brotliDecompres
     }, { listen: { automaticCompression: true } }), DENO);
 }
 
-test("a server that compresses sends what it does not compress by sendfile", () =>
-  serving(async (place) => {
-    const fields = "Accept-Encoding: gzip\r\n";
-    assertSame((await only(place.port, request("/large.bin", { fields }))).body, LARGE, "the file");
-    assertSame((await only(place.port, request("/text.txt"))).body, TEXT, "the text");
-    assertEquals(place.ways, [SENDFILE, SENDFILE]);
-  }, { listen: { automaticCompression: true } }), DENO);
+test(
+  "a compressing server sends bodies that it does not compress by sendfile",
+  () =>
+    serving(async (place) => {
+      const fields = "Accept-Encoding: gzip\r\n";
+      assertSame((await only(place.port, request("/large.bin", { fields }))).body, LARGE, "the file");
+      assertSame((await only(place.port, request("/text.txt"))).body, TEXT, "the text");
+      assertEquals(place.ways, [SENDFILE, SENDFILE]);
+    }, { listen: { automaticCompression: true } }),
+  DENO,
+);
 
 const TLS = {
   cert: fs.readFileSync(join(import.meta.dirname!, "../../tls/cert.pem"), "utf8"),
@@ -1240,7 +1244,7 @@ test("a Response that a handler has had for long is the server's", () => {
   }, { handler: () => () => ready.shift()! });
 }, DENO);
 
-test("what a handler throws, or rejects with, is the server's to answer", () =>
+test("errors of a handler are left to the server", () =>
   serving(async (place) => {
     const client = await Client.to(place.port);
     for (const path of ["/thrown", "/rejected"]) {
@@ -1426,7 +1430,7 @@ for (const { name, change, ways, head = [], status = 200, body = LARGE } of MIDD
     }), DENO);
 }
 
-test("a HEAD that is answered with a GET's response gets a head alone", () =>
+test("a HEAD that is answered with the response of a GET gets only the head", () =>
   serving(async (place) => {
     const { status, headers } = await only(
       place.port,
@@ -1443,7 +1447,7 @@ test("a HEAD that is answered with a GET's response gets a head alone", () =>
 
 // Files that change
 
-test("a file that is cut short in the middle ends the connection early", () =>
+test("a file truncated during the transfer ends the connection early", () =>
   serving(async (place) => {
     const { waits } = sendfileStats();
     const client = await Client.to(place.port);
@@ -1463,7 +1467,7 @@ test("a file that is cut short in the middle ends the connection early", () =>
     await until(() => place.completed.length === 1, "the request to be over");
   }, { errors: /the file became shorter/ }), DENO);
 
-test("a file that is cut short before it is sent ends the connection early", () =>
+test("a file truncated before it is sent ends the connection early", () =>
   serving(async (place) => {
     const client = await Client.to(place.port);
     client.send(request("/"));
@@ -1539,7 +1543,7 @@ for (const [name, change, way] of CHANGES) {
   }
 }
 
-test("a file that is removed in the middle is sent to its end", () =>
+test("a file removed during the transfer is sent to its end", () =>
   serving(async (place) => {
     const { waits } = sendfileStats();
     const client = await Client.to(place.port);
@@ -1555,7 +1559,7 @@ test("a file that is removed in the middle is sent to its end", () =>
 
 // Options
 
-test("options that are none are refused at once", () => {
+test("invalid options are refused at once", () => {
   const handler = () => new Response();
   // deno-lint-ignore no-explicit-any -- what JavaScript may hand in
   const wrap = withSendfile as any;
@@ -1567,7 +1571,7 @@ test("options that are none are refused at once", () => {
   }
 });
 
-test("an onBody that is no function is refused at once", () => {
+test("an onBody that is not a function is refused at once", () => {
   // deno-lint-ignore no-explicit-any -- what JavaScript may hand in
   const wrap = withSendfile as any;
   for (const onBody of ["x", 1, {}]) assertThrows(() => wrap(() => new Response(), { onBody }), TypeError);
@@ -1779,7 +1783,7 @@ for (const flags of [[], ["--parallel"]]) {
 }
 
 test(
-  "strace: all but the beginning leaves by sendfile(2), and nobody reads it",
+  "strace: everything except the beginning is sent by sendfile(2) and never read",
   () =>
     withFiles(async (root) => {
       const trace = join(root, "trace");
@@ -1888,7 +1892,7 @@ test("Hono: a HEAD gets a head, and the connection is kept", () =>
   }, hono(() => {})), DENO);
 
 test(
-  "Hono: what compresses has its own bytes sent, and leaves others to sendfile",
+  "Hono: a compressing middleware's bytes are sent, and other files go by sendfile",
   () =>
     serving(async (place) => {
       const fields = "Accept-Encoding: gzip\r\n";

@@ -40,7 +40,7 @@ function wayOf(
   }).then(() => ways);
 }
 
-test("withSendfile finds the connection where srvx has it, on the request", async () => {
+test("withSendfile finds the connection on the request, as srvx sets it", async () => {
   const ways = await wayOf((handler, request, info) => {
     Object.defineProperty(request, "runtime", { enumerable: true, value: { name: "deno", deno: { info } } });
     return handler(request);
@@ -48,14 +48,14 @@ test("withSendfile finds the connection where srvx has it, on the request", asyn
   assertEquals(ways.map(({ via }) => via), ["sendfile"]);
 }, { only: "deno", skip: whyNotSendfile() });
 
-test("withSendfile says why, where nobody tells the connection", async () => {
+test("withSendfile gives the reason if it is not told the connection", async () => {
   const ways = await wayOf((handler, request) => handler(request));
   assertEquals(ways, [
     { via: "native", reason: "the handler was not given the connection's address", code: "no-address" },
   ]);
 }, { only: "deno", skip: whyNotSendfile() });
 
-test("withSendfile takes a request that is a framework's own kind", async () => {
+test("withSendfile accepts a framework's own kind of request", async () => {
   const ways = await wayOf((handler, request, info) => {
     const own = { url: request.url, method: request.method, headers: request.headers } as Request;
     return (handler as (request: Request, info: unknown) => Promise<Response>)(own, info);
