@@ -9,7 +9,7 @@ export class SendfileNotAvailableError extends Error {
   override readonly name: string = "SendfileNotAvailableError";
   /** The reason, as one clause: "TLS", "no permission: run with --allow-ffi", … */
   readonly reason: string;
-  /** The reason in a word, which stays the same where its text is put better. */
+  /** A stable code for the reason. It does not change when the text is improved. */
   readonly code: ReasonCode;
   /** Bytes of the file that had been sent. */
   readonly sent: number;

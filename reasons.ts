@@ -1,6 +1,6 @@
 /**
- * Why a file does not leave by sendfile(2), in a word to count and to compare: it stays the same where the text beside
- * it is put better. "other": a text that is not this package's.
+ * A stable code for the reason why sendfile(2) is not used, to count and to compare. It does not change when the text
+ * is improved. "other": the text is not from this package.
  */
 export type ReasonCode =
   | "below-threshold"
@@ -38,13 +38,13 @@ export type ReasonCode =
 const codes = new Map<string, ReasonCode>();
 const beginnings: (readonly [text: string, code: ReasonCode])[] = [];
 
-/** A reason, by its whole text. */
+/** Registers a reason by its whole text. */
 function reason(code: ReasonCode, text: string): string {
   codes.set(text, code);
   return text;
 }
 
-/** Reasons that go on with what differs from case to case. */
+/** The beginnings of reasons that end in details of the case. */
 function beginning(code: ReasonCode, text: string): string {
   beginnings.push([text, code]);
   return text;
@@ -55,7 +55,7 @@ export function codeOf(text: string): ReasonCode {
   return codes.get(text) ?? beginnings.find(([start]) => text.startsWith(start))?.[1] ?? "other";
 }
 
-/** All reasons: each text, or its beginning, with its code. */
+/** The code of each reason, by its text or the beginning of it. */
 export function allReasons(): readonly (readonly [text: string, code: ReasonCode])[] {
   return [...codes, ...beginnings];
 }
@@ -115,7 +115,7 @@ export const FOUND_ANOTHER = reason(
   "descriptor-not-found",
   "the descriptor with its addresses is another connection's",
 );
-export const SERVER_HOLDS_BYTES = reason("bytes-pending", "the server still holds bytes that come before");
+export const SERVER_HOLDS_BYTES = reason("bytes-pending", "the server still holds earlier bytes");
 
 // The server's connection and response
 export const BELOW_THRESHOLD = reason("below-threshold", "the body is below the threshold");

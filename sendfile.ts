@@ -81,7 +81,7 @@ export function sendParts(
   return beginWithin(parts[0], start, (begin) =>
     inOrder(socket, quiet, () => {
       const sent = target.runInWriteOrder ? target.runInWriteOrder(begin, quiet) : begin();
-      return endInTurn(sent); // behind the socket's write slot: what others write goes on meanwhile
+      return endInTurn(sent); // outside of the socket's write slot, so that other writers continue
     }));
 }
 

@@ -65,7 +65,7 @@ export type {
 export function serve(handler: ServeHandler | ServeFetch): Server;
 /** `serve` with options, as `Deno.serve(options, handler)`. */
 export function serve(options: ServeOptions, handler: ServeHandler | ServeFetch): Server;
-/** `serve` with the handler among the options, or an application with `fetch`. */
+/** `serve` with the handler as an option, or with an application that has `fetch`. */
 export function serve(options: ServeOptions & ({ handler: ServeHandler } | ServeFetch)): Server;
 export function serve(first: unknown, second?: unknown): Server {
   const { handler, settings } = settingsOf(first, second);

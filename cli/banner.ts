@@ -32,7 +32,7 @@ export function zeroCopy(known: string | undefined): string[] {
   return [`zero-copy: off (${reason})`, ...(advice === undefined ? [] : [`to turn it on: ${advice}`])];
 }
 
-/** `Deno 2.9.6`, `Bun 1.4.5` */
+/** The runtime's name and version: `Deno 2.9.6`, `Bun 1.4.5` */
 export function runtimeName(): string {
   const { deno, bun } = process.versions;
   return isDeno ? `Deno ${deno}` : `Bun ${bun}`;

@@ -1,10 +1,10 @@
 import { printable } from "../http/printable.ts";
 import type { FileServer } from "../server/server.ts";
 
-/** Requests that are named; there may be thousands. */
+/** The most requests that are listed; there may be thousands. */
 const NAMED = 5;
 
-/** Lines for the terminal about the responses that a server waits for when it stops: none where it waits for none. */
+/** Lines for the terminal about the responses that a stopping server waits for; empty if there are none. */
 export function underWayLines(server: Pick<FileServer, "underWay">): string[] {
   const requests = server.underWay();
   if (requests.length === 0) return [];

@@ -116,7 +116,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
   readonly #reader: Reader;
   readonly #limits: ConnectionLimits | undefined;
   #waitsFor: keyof typeof TIMEOUT_SECONDS = "request";
-  /** The last one that has come. */
+  /** The last request that has arrived. */
   #request: Head | undefined;
   /** Counts events, so that a check can tell whether anything happened since the last one. */
   #steps = 0;

@@ -59,7 +59,7 @@ export class NativeTransfer {
   #begun = false;
   #announced = false;
   #corked = false;
-  /** For how long a cork makes the transfer faster. */
+  /** For how much of the transfer a cork makes it faster. */
   #pays: Corked = "never";
   #hasWaited = false;
   /** Set if no descriptor could be duplicated because the process has none left. */
@@ -90,7 +90,7 @@ export class NativeTransfer {
     this.#begun = true;
     if (callsBack) this.#short = this.#own();
     if (this.#short !== undefined) return;
-    // Between the pieces of a rate limit nothing is held back.
+    // With a rate limit nothing is held back between the pieces.
     if (options.rateLimit === undefined) this.#pays = corkFor(libc, this.#out, remaining);
     // Where only a header has to share a segment with the file, MSG_MORE saves the cork's two system calls.
     this.#corked = this.#pays !== "never" || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
@@ -280,7 +280,7 @@ export class NativeTransfer {
     }
   }
 
-  /** Takes the cork off what does not go in one step, where it does not pay any longer. */
+  /** Uncorks a transfer that takes more than one step, unless the cork pays throughout. */
   #flow(): void {
     if (!this.#corked || this.#pays === "throughout" || this.#transfer.trailer.length > 0) return;
     this.#route.libc.cork(this.#out, false);

@@ -11,7 +11,7 @@ export interface SendfileStart {
   via: Via;
   /** If `via` is "copy": why sendfile(2) is not used. */
   reason?: string;
-  /** The reason in a word, which stays the same where its text is put better. */
+  /** A stable code for the reason. It does not change when the text is improved. */
   code?: ReasonCode;
 }
 

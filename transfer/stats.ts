@@ -20,7 +20,7 @@ export interface SendfileStats {
   diskWaits: number;
   /** How many transfers were copied or left to the server, by reason. */
   reasons: Record<string, number>;
-  /** The same by the reasons' codes, which stay the same where a text is put better. */
+  /** The same by the reasons' stable codes, which do not change when a text is improved. */
   codes: Partial<Record<ReasonCode, number>>;
 }
 

@@ -57,7 +57,7 @@ export interface BodyWay {
    * there is no reason.
    */
   reason?: string;
-  /** The reason in a word, which stays the same where its text is put better. */
+  /** A stable code for the reason. It does not change when the text is improved. */
   code?: ReasonCode;
 }
 

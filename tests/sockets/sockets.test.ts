@@ -574,7 +574,7 @@ test("node:http: a body waits for a head that the peer does not read", async () 
     });
     assertBytes(received, concat(new TextEncoder().encode(head), DATA));
     // Bun's server does not tell when it has written what it holds.
-    const reason = "the server still holds bytes that come before";
+    const reason = "the server still holds earlier bytes";
     assertEquals(starts, [isBun ? { via: "copy", reason, code: "bytes-pending" } : { via: "sendfile" }]);
   } finally {
     server.close();
