@@ -16,7 +16,7 @@ export class SendfileNotAvailableError extends Error {
 
   /**
    * Creates the error. `reason` is one clause. `options.message` replaces the message that is made from the reason.
-   * `code`: of a reason that is not this package's.
+   * `options.code` is for reasons that are not this package's.
    */
   constructor(
     reason: string,

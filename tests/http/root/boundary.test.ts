@@ -173,7 +173,7 @@ test("cached paths are forgotten if the clock is set back", () =>
     }
   }));
 
-test("where only the path tells, it must still lead to what was opened", () =>
+test("if only the path can be checked, it must still lead to the opened file", () =>
   withSite(({ root }) => {
     // A link of /proc leads to the very file that was removed, its text to another one.
     const removed = join(root, "swap/removed.txt");
@@ -193,7 +193,7 @@ test("where only the path tells, it must still lead to what was opened", () =>
     }
   }), { only: "deno" }); // Bun reads the path of a descriptor from /proc
 
-test("what was seen inside one root is not inside another, though its path is the same", () =>
+test("a file cached inside one root is not inside another, even with the same path", () =>
   withSite(({ base, root }) => {
     assertEquals(read(root, "swap", "file.txt"), "inside");
     for (let i = 0; i < 2; i++) {
@@ -227,7 +227,7 @@ test("dotfiles are refused, also as directories, but for .well-known", () =>
     }
   }));
 
-test("what the system says of an open is told without what it would tell of the server", () => {
+test("errors of open are reported without details about the server", () => {
   const refused = (code: string) => failure(Object.assign(new Error("/secret/path"), { code }));
   for (const code of ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENXIO"]) {
     assertEquals(refused(code).status, 404, code);

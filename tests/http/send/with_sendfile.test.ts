@@ -328,7 +328,7 @@ test("several ranges go by sendfile, each within its frame", () =>
     assertMoved(place, 2_100_010);
   }), DENO);
 
-test("several ranges are the server's where the first of them is small", () =>
+test("several ranges are left to the server if the first of them is small", () =>
   serving(async (place) => {
     const fields = "Range: bytes=0-9,100000-2999999\r\n";
     const client = await Client.to(place.port);
@@ -590,7 +590,7 @@ test(
 );
 
 test(
-  "nothing is lost of a file that is handed over whole while its client reads nothing",
+  "nothing is lost of a file that is queued whole while its client reads nothing",
   () =>
     serving(async (place) => {
       const client = await Client.to(place.port);
@@ -904,7 +904,7 @@ test(
 );
 
 test(
-  "a client that has ended its own direction gets no file behind another response",
+  "a client that has half-closed its direction gets no file behind another response",
   () =>
     withFiles(async (root) => {
       const before = sendfileStats().sendfile.bytes;

@@ -48,7 +48,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: " || isBelow(real, realRoot(root, true));",
     replace: ";",
     why: "A new release behind a symlink would be 404 until the next start.",
-    tests: selection("cli/serve.test.ts", "follows where it is pointed"),
+    tests: selection("cli/serve.test.ts", "changed to another directory"),
   },
   {
     name: "what a path was and is may differ",
@@ -56,7 +56,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "const same = isSameFile(opened, seen) && (exact || opened.ctimeNs === seen.ctimeNs);",
     replace: "const same = true;",
     why: "Without FFI, who can write below the root could serve what is outside.",
-    tests: selection("http/root/boundary.test.ts", "only the path tells"),
+    tests: selection("http/root/boundary.test.ts", "only the path can be checked"),
     only: DENO_PATH,
   },
   {
@@ -121,7 +121,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: '    case "EACCES":\n',
     replace: "",
     why: "What may not be read would be told from what is not there.",
-    tests: selection("http/root/boundary.test.ts", "what the system says"),
+    tests: selection("http/root/boundary.test.ts", "errors of open are reported"),
   },
   {
     name: "too many open files are not found",
@@ -129,7 +129,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'case "EMFILE":\n',
     replace: "",
     why: "Caches would remember a busy moment as a missing file.",
-    tests: selection("http/root/boundary.test.ts", "what the system says"),
+    tests: selection("http/root/boundary.test.ts", "errors of open are reported"),
   },
   {
     name: "what was seen stays seen",
