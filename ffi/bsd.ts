@@ -1,5 +1,6 @@
 import { kqueueBlocking, kqueueSymbols } from "./kqueue.ts";
 import type { Symbols } from "./library.ts";
+import { unixErrors } from "./unix_errors.ts";
 
 /** The fields of `System` that Darwin and FreeBSD share. */
 export const bsd = {
@@ -21,20 +22,7 @@ export const bsdSymbols: Symbols = {
 
 /** errno.h, where the two agree. */
 export const bsdErrors = {
-  1: "EPERM",
-  4: "EINTR",
-  5: "EIO",
-  9: "EBADF",
-  12: "ENOMEM",
-  14: "EFAULT",
-  16: "EBUSY",
-  18: "EXDEV",
-  22: "EINVAL",
-  23: "ENFILE",
-  24: "EMFILE",
-  28: "ENOSPC",
-  29: "ESPIPE",
-  32: "EPIPE",
+  ...unixErrors,
   35: "EAGAIN",
   38: "ENOTSOCK",
   41: "EPROTOTYPE",

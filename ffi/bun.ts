@@ -1,16 +1,16 @@
 import process from "node:process";
-import type {
-  BlockingCall,
-  Library,
-  Loader,
-  NativeFunction,
-  NativeType,
-  Signature,
-  Symbols,
-  Watch,
-  WatchEvents,
+import {
+  type BlockingCall,
+  type Library,
+  type Loader,
+  loadFirst,
+  type NativeFunction,
+  type NativeType,
+  type Signature,
+  type Symbols,
+  type Watch,
+  type WatchEvents,
 } from "./library.ts";
-import { LIBC_NOT_LOADED } from "../reasons.ts";
 
 /** The members of `bun:ffi` that we use. */
 interface BunFFI {
@@ -49,21 +49,15 @@ export const bunLoader: Loader = {
   load(candidates, symbols) {
     const ffi = bunFFI();
     const tables = tablesOf(symbols);
-    const failures: string[] = [];
-    for (const path of candidates) {
-      try {
-        const call: Record<string, NativeFunction> = {};
-        for (const table of tables) {
-          const signatures = [...table].map(([name, [, signature]]) => [name, translate(signature)]);
-          const loaded = ffi.dlopen(path, Object.fromEntries(signatures)).symbols;
-          for (const [name, [key]] of table) call[key] = loaded[name];
-        }
-        return new BunLibrary(path, call);
-      } catch (error) {
-        failures.push((error as Error).message);
+    return loadFirst(candidates, (path) => {
+      const call: Record<string, NativeFunction> = {};
+      for (const table of tables) {
+        const signatures = [...table].map(([name, [, signature]]) => [name, translate(signature)]);
+        const loaded = ffi.dlopen(path, Object.fromEntries(signatures)).symbols;
+        for (const [name, [key]] of table) call[key] = loaded[name];
       }
-    }
-    return LIBC_NOT_LOADED + failures.join("; ");
+      return new BunLibrary(path, call);
+    });
   },
 };
 

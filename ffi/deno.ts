@@ -1,15 +1,16 @@
-import type {
-  BlockingCall,
-  Library,
-  Loader,
-  NativeFunction,
-  NativeType,
-  Signature,
-  Symbols,
-  Watch,
-  WatchEvents,
+import {
+  type BlockingCall,
+  type Library,
+  type Loader,
+  loadFirst,
+  type NativeFunction,
+  type NativeType,
+  type Signature,
+  type Symbols,
+  type Watch,
+  type WatchEvents,
 } from "./library.ts";
-import { LIBC_NOT_LOADED, NO_PERMISSION } from "../reasons.ts";
+import { NO_PERMISSION } from "../reasons.ts";
 
 type DenoSymbol = {
   name: string;
@@ -36,19 +37,11 @@ export const denoLoader: Loader = {
     if (granted.length === 0) {
       return NO_PERMISSION;
     }
-    const failures: string[] = [];
-    for (const path of granted) {
-      try {
-        const { symbols: call } = Deno.dlopen(path, {
-          ...translate(symbols, false),
-          ...translate(blocking, true),
-        });
-        return new DenoLibrary(path, call as Record<string, NativeFunction>);
-      } catch (error) {
-        failures.push((error as Error).message);
-      }
-    }
-    return LIBC_NOT_LOADED + failures.join("; ");
+    const translated = { ...translate(symbols, false), ...translate(blocking, true) };
+    return loadFirst(granted, (path) => {
+      const { symbols: call } = Deno.dlopen(path, translated);
+      return new DenoLibrary(path, call as Record<string, NativeFunction>);
+    });
   },
 };
 

@@ -77,19 +77,19 @@ export function findPeer(libc: Libc, remote: Endpoint, budget: number): number |
 /**
  * Finds a descriptor of the file `id` among those of the process. Any of several is fine: they read the same bytes,
  * and this package never uses a descriptor's own position. It may belong to another thread, which can close it at any
- * moment: use only a duplicate that {@link isFile} has confirmed.
+ * moment: use only a duplicate that {@link readsFile} has confirmed.
  */
 export function findFile(libc: Libc, id: FileId): number | undefined {
   let found: number | undefined;
   libc.eachOpen(libc.descriptorLimit(), (fd) => {
-    if (isFile(libc, fd, id) && libc.isReadable(fd)) found = fd;
+    if (readsFile(libc, fd, id)) found = fd;
     return found === undefined;
   });
   return found;
 }
 
-/** Whether `fd` refers to the regular file `id`. */
-export function isFile(libc: Libc, fd: number, id: FileId): boolean {
+/** Whether `fd` refers to the regular file `id`, open for reading. */
+export function readsFile(libc: Libc, fd: number, id: FileId): boolean {
   const stat = libc.stat(fd);
-  return typeof stat === "object" && stat.regular && isSameFile(stat, id);
+  return typeof stat === "object" && stat.regular && isSameFile(stat, id) && libc.isReadable(fd);
 }

@@ -3,6 +3,8 @@
  * runtime; `deno.ts` and `bun.ts` implement it.
  */
 
+import { LIBC_NOT_LOADED } from "../reasons.ts";
+
 /** A C type that both runtimes can pass. `buffer` is our own memory, `pointer` an address from C. */
 export type NativeType = "i32" | "u32" | "i64" | "usize" | "buffer" | "pointer";
 
@@ -44,6 +46,19 @@ export interface Watch {
   rest(): boolean;
   /** Resolves when no thread is inside the call any more. The caller also wakes the call. */
   close(): Promise<void>;
+}
+
+/** The first library that `open` can load, or why none of them: for a {@link Loader}. */
+export function loadFirst(paths: readonly string[], open: (path: string) => Library): Library | string {
+  const failures: string[] = [];
+  for (const path of paths) {
+    try {
+      return open(path);
+    } catch (error) {
+      failures.push((error as Error).message);
+    }
+  }
+  return LIBC_NOT_LOADED + failures.join("; ");
 }
 
 /** A loaded C library. */

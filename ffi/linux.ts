@@ -2,6 +2,7 @@ import { epollBlocking, epollSymbols, openEpoll } from "./epoll.ts";
 import { absentPages, pageCacheSymbols, readNow, startReading } from "./page_cache.ts";
 import type { Library } from "./library.ts";
 import { readMode, readTimes, type System, uint64 } from "./system.ts";
+import { unixErrors } from "./unix_errors.ts";
 
 const text = new TextEncoder();
 const utf8 = new TextDecoder();
@@ -86,21 +87,8 @@ export function linux(arch: "x64" | "arm64"): System {
     },
     blocking: epollBlocking,
     errors: {
-      1: "EPERM",
-      4: "EINTR",
-      5: "EIO",
-      9: "EBADF",
+      ...unixErrors,
       11: "EAGAIN",
-      12: "ENOMEM",
-      14: "EFAULT",
-      16: "EBUSY",
-      18: "EXDEV",
-      22: "EINVAL",
-      23: "ENFILE",
-      24: "EMFILE",
-      28: "ENOSPC",
-      29: "ESPIPE",
-      32: "EPIPE",
       38: "ENOSYS",
       75: "EOVERFLOW",
       88: "ENOTSOCK",

@@ -8,6 +8,7 @@
 
 import { SendfileNotAvailableError } from "../errors.ts";
 import type { WebAbortSignal } from "../types.ts";
+import { checkDescriptor } from "./descriptor.ts";
 import { libc } from "./load.ts";
 import { poller } from "./poller.ts";
 
@@ -19,12 +20,11 @@ export interface WaitOptions {
   signal?: WebAbortSignal;
 }
 
-function wait(fd: number, direction: "readable" | "writable", { signal }: WaitOptions): Promise<void> {
-  if (!Number.isInteger(fd)) return Promise.reject(new TypeError(`fd must be an integer, not ${String(fd)}`));
-  if (fd < 0 || fd > 0x7fffffff) return Promise.reject(new RangeError(`fd ${fd} is not a descriptor`));
+async function wait(fd: number, direction: "readable" | "writable", { signal }: WaitOptions): Promise<void> {
+  checkDescriptor(fd);
   const c = libc();
-  if (typeof c === "string") return Promise.reject(new SendfileNotAvailableError(c));
-  return poller(c).wait(fd, direction, signal);
+  if (typeof c === "string") throw new SendfileNotAvailableError(c);
+  await poller(c).wait(fd, direction, signal);
 }
 
 /**

@@ -1,8 +1,9 @@
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
 import { notRegular, SendfileError } from "../errors.ts";
+import { checkDescriptor } from "../ffi/descriptor.ts";
 import { exactFileId, type FileId, isSameFile } from "../ffi/file_id.ts";
-import { findFile, isFile } from "../ffi/find.ts";
+import { findFile, readsFile } from "../ffi/find.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { isInMemory } from "./in_memory.ts";
 import { readAt, readAway } from "./read_file.ts";
@@ -73,8 +74,7 @@ export class SeenFile {
 export function checkFile(file: SendfileFile | SeenFile): void {
   if (file instanceof SeenFile) return;
   if (typeof file === "number") {
-    if (!Number.isInteger(file)) throw new TypeError(`a descriptor must be an integer, not ${file}`);
-    if (file < 0 || file > 0x7fffffff) throw new RangeError(`${file} is not a descriptor`);
+    checkDescriptor(file);
     return;
   }
   if (typeof file === "string" || file instanceof SendfileRegion || file instanceof Blob) return;
@@ -239,15 +239,13 @@ class FsFileSource implements Source {
     const id = exactFileId(stat.dev, stat.ino);
     if (!libc || !id) return;
     const known = descriptors.get(file);
-    const fd = known !== undefined && isFile(libc, known, id) && libc.isReadable(known)
-      ? known
-      : findFile(libc, id);
+    const fd = known !== undefined && readsFile(libc, known, id) ? known : findFile(libc, id);
     if (fd === undefined) return;
     // The number may belong to another Worker, which may close it at any moment: only the duplicate is checked and
     // used.
     const dup = libc.dup(fd);
     if (dup < 0) return;
-    if (!isFile(libc, dup, id) || !libc.isReadable(dup)) {
+    if (!readsFile(libc, dup, id)) {
       libc.close(dup);
       return;
     }

@@ -1,3 +1,4 @@
+import { checkDescriptor } from "../ffi/descriptor.ts";
 import { BunSocket, type BunSocketLike, isBunSocket } from "./bun_socket.ts";
 import { DenoConn, isDenoConn } from "./deno_conn.ts";
 import { DescriptorSocket } from "./raw_fd.ts";
@@ -18,8 +19,7 @@ const targets = new WeakMap<object, SocketAdapter>();
 /** The target behind a socket. Throws `TypeError`/`RangeError`; makes no system call. */
 export function adapterOf(socket: SendfileSocket): SocketAdapter {
   if (typeof socket === "number") {
-    if (!Number.isInteger(socket)) throw new TypeError(`a descriptor must be an integer, not ${socket}`);
-    if (socket < 0 || socket > 0x7fffffff) throw new RangeError(`${socket} is no descriptor`);
+    checkDescriptor(socket);
     return new DescriptorSocket(socket);
   }
   if (typeof socket !== "object" || socket === null) {

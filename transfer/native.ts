@@ -256,23 +256,21 @@ export class NativeTransfer {
     this.#transfer.acknowledged = () => this.#route.libc.tcp(this.#out)?.acked;
   }
 
-  async #writable(stop: AbortSignal): Promise<void> {
+  #writable(stop: AbortSignal): Promise<void> {
     counters.waits++;
-    this.#transfer.startClock();
-    try {
-      await untilWritable(this.#route.libc, this.#out, stop);
-    } catch (error) {
-      throw this.#transfer.asFailure(error);
-    } finally {
-      this.#transfer.stopClock();
-    }
+    return this.#wait(() => untilWritable(this.#route.libc, this.#out, stop));
   }
 
-  async #readable(stop: AbortSignal): Promise<void> {
+  #readable(stop: AbortSignal): Promise<void> {
     counters.diskWaits++;
+    return this.#wait(() => this.#readAhead!.wait(this.#next(), stop));
+  }
+
+  /** Runs a wait under the clock of `timeout`. */
+  async #wait(until: () => Promise<void>): Promise<void> {
     this.#transfer.startClock();
     try {
-      await this.#readAhead!.wait(this.#next(), stop);
+      await until();
     } catch (error) {
       throw this.#transfer.asFailure(error);
     } finally {

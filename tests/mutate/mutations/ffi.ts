@@ -156,7 +156,7 @@ export const FFI: readonly Mutation[] = [
   },
   {
     name: "EINVAL is taken for another error",
-    file: "ffi/linux.ts",
+    file: "ffi/unix_errors.ts",
     search: '22: "EINVAL",',
     replace: '22: "EIO",',
     why: "Where sendfile(2) does not do it, the transfer would fail in place of copying.",

@@ -22,7 +22,7 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "the duplicate of a Deno.FsFile's descriptor is not looked at",
     file: "files/source.ts",
-    search: "if (!isFile(libc, dup, id) || !libc.isReadable(dup)) {",
+    search: "if (!readsFile(libc, dup, id)) {",
     replace: "if (!libc.isReadable(dup)) {",
     why: "The number may be a Worker's, which has opened another file there meanwhile.",
     tests: selection("files/borrowed_descriptor.test.ts", "before it was duplicated"),
@@ -282,10 +282,8 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "a poller's error does not say what was sent",
     file: "transfer/native.ts",
-    search:
-      "stop);\n    } catch (error) {\n      throw this.#transfer.asFailure(error);\n    } finally {\n      this.#transfer.stopClock();\n    }\n  }\n\n  async #readable",
-    replace:
-      "stop);\n    } catch (error) {\n      throw error;\n    } finally {\n      this.#transfer.stopClock();\n    }\n  }\n\n  async #readable",
+    search: "throw this.#transfer.asFailure(error);",
+    replace: "throw error;",
     why: "Who resumes a download would send all of it again.",
     tests: selection("inject.test.ts", "descriptor: a transfer"),
   },
