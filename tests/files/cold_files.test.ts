@@ -165,7 +165,7 @@ for (const [name, open] of Object.entries(OPEN)) {
     test(
       `sendfile: a timer runs beside four copies of cold files, ${name}, ${libc} a C library`,
       async () => {
-        if (libc === "without") replaceLibc("none here");
+        if (libc === "without") replaceLibc("none here, the test says");
         try {
           const before = sendfileStats();
           const times = await countTimers(open, { zeroCopy: false });
@@ -209,7 +209,7 @@ for (const { name, start } of KINDS) {
 }
 
 test("sendfile: two copies of one Deno.FsFile do not disturb each other, nor does its owner", async () => {
-  replaceLibc("none here");
+  replaceLibc("none here, the test says");
   const content = bytes(5 * MIB);
   using file = testFile(content);
   const whole = file.file as Deno.FsFile;

@@ -35,7 +35,7 @@ test("descriptorsLeft goes by the estimate where the system does not count descr
 }, { skip: uncounted });
 
 test("descriptorsLeft without FFI: Bun reads the limit, Deno does not know it", () => {
-  replaceLibc("turned off");
+  replaceLibc("turned off, the test says");
   try {
     assertEquals(Number.isFinite(descriptorsLeft(0)), isBun);
   } finally {
