@@ -615,7 +615,7 @@ one(
   "without native support and without fallback sends nothing",
   () =>
     on(raw, DATA, async ({ socket, peer, end }, file) => {
-      await withLibc("sendfile is not here", async () => {
+      await withLibc("sendfile is not here, the test says", async () => {
         await assertRejects(
           () => sendfile(socket, file.file, { fallback: false }),
           SendfileNotAvailableError,
@@ -634,7 +634,7 @@ one(
   () =>
     on(raw, DATA.subarray(0, 163840), async ({ socket, peer, end }, file) => {
       const all = peer.all();
-      await withLibc("sendfile is not here", async () => {
+      await withLibc("sendfile is not here, the test says", async () => {
         assertEquals(await send("copy", socket, file.file, { zeroCopy: true }), 163840);
       });
       end();
@@ -648,7 +648,7 @@ one(
   "without native support copies count bytes from offset",
   () =>
     on(raw, DATA, async ({ socket, peer, end }, file) => {
-      await withLibc("sendfile is not here", async () => {
+      await withLibc("sendfile is not here, the test says", async () => {
         const options = { offset: 1000, count: 2000, zeroCopy: true };
         assertEquals(await send("copy", socket, file.file, options), 2000);
       });
