@@ -21,8 +21,6 @@ const NOT_HERE: Readonly<Record<string, string>> = {
   tunnel: "tunnels",
   automaticCompression: "automatic compression",
   tcpBacklog: "tcpBacklog",
-  certFile: "files: give cert their text",
-  keyFile: "files: give key their text",
   alpnProtocols: "alpnProtocols",
 };
 
@@ -85,9 +83,11 @@ function checkOptions(options: Record<string, unknown>): void {
     const type = OPTIONS[name];
     if (type === undefined) {
       const what = NOT_HERE[name];
-      throw new TypeError(
-        what ? `serve has no ${name}: use Deno.serve for ${what}` : `serve has no option ${name}`,
-      );
+      if (what) throw new TypeError(`serve has no ${name}: use Deno.serve for ${what}`);
+      if (name === "certFile" || name === "keyFile") {
+        throw new TypeError(`serve has no ${name}: give the file's text as ${name.slice(0, -4)}`);
+      }
+      throw new TypeError(`serve has no option ${name}`);
     }
     if (typeof value !== type || value === null) throw new TypeError(`${name} must be a ${type}`);
     if (name === "signal" && !(value instanceof AbortSignal)) {
