@@ -42,6 +42,7 @@ const CONTENDERS: readonly Contender[] = [
   },
   { name: "stream-deno", what: "Deno.serve, FsFile.readable", start: onDeno("http_deno_stream.ts") },
   { name: "servefile-deno", what: "Deno.serve, serveFile", start: onDeno("http_servefile.ts") },
+  { name: "serve-deno", what: "serve of ./serve, serveFile", start: onDeno("http_serve.ts") },
   {
     name: "floor-deno",
     what: "Deno.serve, FsFile.readable of a file opened synchronously",
@@ -92,6 +93,9 @@ const GOALS: readonly Goal[] = [
   { server: "static-bun", base: "nginx", ratio: 2, at: atLeast(MIB), under: "bbr" },
   { server: "static-bun", base: "file-bun", ratio: 1, at: () => true },
   { server: "servefile-deno", base: "stream-deno", ratio: 2.6, at: exactly(4 * KIB) },
+  { server: "serve-deno", base: "stream-deno", ratio: 2.2, at: exactly(4 * KIB) },
+  { server: "serve-deno", base: "stream-deno", ratio: 2.3, at: exactly(64 * KIB) },
+  { server: "serve-deno", base: "stream-deno", ratio: 2.5, at: (size) => size >= 256 * KIB },
   { server: "servefile-deno", base: "stream-deno", ratio: 2.2, at: exactly(16 * KIB) },
   { server: "servefile-deno", base: "stream-deno", ratio: 1.4, at: exactly(32 * KIB) },
 ];
