@@ -27,7 +27,7 @@ const SO_RCVBUF = 8;
 const RECEIVE = 64 * 1024;
 
 /** One line for the log. */
-const AT_LIMIT = /^at the limit of [^\n]*: idle connections are closed, [^\n]*\n$/;
+const AT_LIMIT = /^at the limit of [^\n]*: idle connections are closed; [^\n]*\n$/;
 
 const noLibc = typeof libc() === "string" ? String(libc()) : undefined;
 
