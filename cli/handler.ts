@@ -62,7 +62,7 @@ export function siteOf(root: string, command: Command): Site {
     onWarning: (line) => console.error(line),
     onStop: () => changes?.close(),
     onSent: log === "none" ? undefined : (request, sent, peer, began) => {
-      if (reload?.isOwn(request.target)) return;
+      if (sent.status < 400 && reload?.isOwn(request.target)) return; // a refused login is logged wherever it was tried
       const client = command.trustProxy ? clientBehindProxy(peer, request.field) : peer;
       console.log(logLine(log, request, sent, client, began));
     },

@@ -184,11 +184,11 @@ export class NativeTransfer {
    * rest, or to undefined once all is sent.
    */
   async go(first: Outcome): Promise<string | undefined> {
+    this.#hasWaited = true; // from here on others run, also while the caller copies
     if (typeof first === "object") return first.copy;
     const { socket } = this.#route;
     const transfer = this.#transfer;
     this.#flow();
-    this.#hasWaited = true;
     this.#short = this.#own();
     if (this.#short !== undefined) return this.#short;
     this.#observe();
@@ -219,7 +219,7 @@ export class NativeTransfer {
     const { libc, source } = this.#route;
     const { position, sent } = this.#transfer;
     if (sent === 0 || !this.#transfer.attempt(() => source.isShorterThan(position))) return;
-    libc.reset(this.#out);
+    if (this.#isSocket()) libc.reset(this.#out);
     throw new SendfileError("the file became shorter", { code: TRUNCATED, syscall: "sendfile", sent });
   }
 

@@ -367,3 +367,32 @@ test("a transfer that never waits registers nothing", async () => {
   assertBytes(await pair.peer.atLeast(4096), DATA.subarray(0, 4096));
   pair.close();
 });
+
+test("a socket that is closed while its file is copied instead: nothing is done to who has its number now", async () => {
+  using file = testFile(DATA);
+  const pair = await raw.open({ small: true });
+  const libc = faulty({ 1: "EINVAL" });
+  const calls: string[] = [];
+  const { cork, reset } = { cork: libc.cork.bind(libc), reset: libc.reset.bind(libc) };
+  libc.cork = (fd, on) => {
+    calls.push(`cork ${on}`);
+    return cork(fd, on);
+  };
+  libc.reset = (fd) => {
+    calls.push("reset");
+    return reset(fd);
+  };
+  const previous = loadLibc();
+  replaceLibc(libc);
+  try {
+    const sending = sendfile(pair.socket, file.path, { header: bytes(100, 2) });
+    await pair.peer.atLeast(1);
+    calls.length = 0;
+    pair.close();
+    await assertRejects(() => sending, ConnectionClosedError);
+    assertEquals(calls, []);
+  } finally {
+    replaceLibc(previous);
+    pair.close();
+  }
+});
