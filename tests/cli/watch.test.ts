@@ -54,6 +54,16 @@ test("serve --watch puts one script into pages, and into nothing else", () =>
     assertEquals(script.headers["content-type"], "text/javascript; charset=utf-8");
   }, { args: ["--watch"], prepare }));
 
+test("serve --watch --auth logs a refused login at the paths of its own, too", () =>
+  serving(async (server) => {
+    for (const target of ["/.sendfile-reload.js", "/.sendfile-reload?x", "/page.html"]) {
+      assertEquals((await ask(server.port, target)).status, 401);
+    }
+    await server.line(/ GET \/page\.html 401 /);
+    await server.line(/ GET \/\.sendfile-reload\.js 401 /);
+    await server.line(/ GET \/\.sendfile-reload\?x 401 /);
+  }, { args: ["--watch", "--auth", "user:password"], prepare }));
+
 test("serve --watch sends a page whole, whatever part or state of it a browser asks for", () =>
   serving(async ({ port }, site) => {
     const modified = fs.statSync(site.path("page.html")).mtime.toUTCString();
