@@ -331,11 +331,10 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     const limits = this.#limits;
     if (!limits) return this.#ask(request);
     if (!limits.admits(this)) return this.#unavailable(request, "too many connections");
-    const requestHead = this.#ask(request);
-    if (requestHead instanceof Promise) {
-      return requestHead.then((plan) => this.#affordable(request, plan, limits));
-    }
-    return this.#affordable(request, requestHead, limits);
+    const answer = this.#ask(request);
+    return answer instanceof Promise
+      ? answer.then((plan) => this.#affordable(request, plan, limits))
+      : this.#affordable(request, answer, limits);
   }
 
   /**

@@ -166,8 +166,8 @@ function planOf(
   const connection = connectionOf(loadLibc() as Libc, request, info, body.length);
   if (typeof connection === "string") return connection;
   // In HTTP/1.1 hyper adds the field itself if the request asks for it.
-  const requestHead = /(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "");
-  const headers: [string, string][] = requestHead ? [] : [["connection", "close"]];
+  const asksToClose = /(?:^|,)\s*close\s*(?:,|$)/i.test(request.headers.get("connection") ?? "");
+  const headers: [string, string][] = asksToClose ? [] : [["connection", "close"]];
   if (connection.halfClosed) headers[0] = ["connection", `close, ${padding()}`];
   for (const field of response.headers) if (field[0] !== "connection") headers.push(field);
   let head = `HTTP/1.1 ${response.status} ${reason}\r\n\r\n`.length;

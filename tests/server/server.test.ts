@@ -39,7 +39,7 @@ type RequestHead = Pick<Head, "method" | "target" | "field">;
 class Place {
   readonly root = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "server-")));
   /** The requests that were answered, and what came of them. */
-  readonly requestHead: RequestHead[] = [];
+  readonly requests: RequestHead[] = [];
   readonly sent: Sent[] = [];
   readonly errors: unknown[] = [];
   readonly clients: Client[] = [];
@@ -56,7 +56,7 @@ class Place {
     this.site = {
       resolved,
       plan: (request) => {
-        this.requestHead.push(request);
+        this.requests.push(request);
         return (plan ?? files)(request);
       },
       onSent: (_, sent) => this.sent.push(sent),
@@ -76,7 +76,7 @@ class Place {
   }
 
   targets(): string[] {
-    return this.requestHead.map(({ target }) => target);
+    return this.requests.map(({ target }) => target);
   }
 
   close(): void {
@@ -345,7 +345,7 @@ const REFUSED: Record<string, [text: string, status: number][]> = {
 for (const [what, cases] of Object.entries(REFUSED)) {
   serving(`refuses ${what}, and ends the connection`, async (place) => {
     for (const [text, status] of cases) await assertRefused(place, text, status);
-    assertEquals(place.requestHead, []);
+    assertEquals(place.requests, []);
   });
 }
 
@@ -467,8 +467,8 @@ serving("knows a field by its name in any case, its value without the space arou
   ];
   for (const [line, value] of values) {
     await assertAnswered(place, `GET /a.txt HTTP/1.1\r\nHost: x\r\n${line}\r\n\r\n`, 200, "this is a");
-    assertEquals(place.requestHead.at(-2)!.field("x-y"), value, JSON.stringify(line));
-    assertEquals(place.requestHead.at(-1)!.field("x-y"), undefined);
+    assertEquals(place.requests.at(-2)!.field("x-y"), value, JSON.stringify(line));
+    assertEquals(place.requests.at(-1)!.field("x-y"), undefined);
   }
 });
 
@@ -478,7 +478,7 @@ serving("does not find in a head what every object has", async (place) => {
     "GET /a.txt HTTP/1.1\r\nHost: x\r\n__proto__: y\r\nconstructor: z\r\n\r\n",
     200,
   );
-  const { field } = place.requestHead[0];
+  const { field } = place.requests[0];
   assertEquals([field("__proto__"), field("constructor"), field("tostring")], ["y", "z", undefined]);
 });
 
@@ -843,7 +843,7 @@ serving("ends the connection where a head or a body stops in the middle", async 
     assertEquals((await client.rest()).length, 0, JSON.stringify(text));
     assertEquals(await end, "FIN");
   }
-  assertEquals(place.requestHead, []);
+  assertEquals(place.requests, []);
   const client = await place.client();
   client.send(request("/a.txt", { fields: "Content-Length: 10\r\n" }), "12345");
   client.finish();
@@ -921,7 +921,7 @@ for (const target of ["/a.txt", "/missing"]) {
         workerData: { port: place.port, text: request(target) },
       });
       try {
-        await until(() => place.requestHead.length > 1000, "the flood");
+        await until(() => place.requests.length > 1000, "the flood");
         const other = await place.client();
         let longest = 0;
         for (let i = 0; i < 20; i++) {
@@ -960,7 +960,7 @@ const neverAnswered = Promise.withResolvers<ResponsePlan>();
 serving("takes no more from a client than is read ahead while it makes an answer", async (place) => {
   const client = await place.client();
   client.send(request("/first"));
-  await until(() => place.requestHead.length === 1, "the request");
+  await until(() => place.requests.length === 1, "the request");
   let all = false;
   written(client, Buffer.alloc(32 * MIB, request("/next"))).then(() => all = true, () => {});
   for (let i = 0; i < 10; i++) await new Promise((resolve) => setTimeout(resolve, 50)); // long enough to send it all
@@ -1031,7 +1031,7 @@ serving("sends a response whole that was still being made when it stopped", asyn
   const client = await place.client();
   const end = ending(client);
   client.send(request("/dir/"));
-  await until(() => place.requestHead.length === 1, "the request");
+  await until(() => place.requests.length === 1, "the request");
   const stopped = place.server.stop();
   const first = await Promise.race([stopped.then(() => "stopped"), turn().then(() => "still at it")]);
   assertEquals(first, "still at it");

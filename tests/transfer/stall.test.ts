@@ -112,7 +112,7 @@ const servers: readonly Server[] = [
             return new Response("failed", { status: 500 });
           },
         },
-        withSendfile((requestHead) => serveDir(requestHead, { fsRoot: root, quiet: true }), {
+        withSendfile((request) => serveDir(request, { fsRoot: root, quiet: true }), {
           onBody: ({ via }) => void log.push(via),
         }),
       );
