@@ -4,6 +4,11 @@ import { setImmediate } from "node:timers";
 export const isDeno: boolean = "Deno" in globalThis;
 export const isBun: boolean = "Bun" in globalThis;
 
+/** Whether Deno has granted a permission; always true in other runtimes. Queries, and never requests: no prompt. */
+export function isGranted(permission: Deno.PermissionDescriptor): boolean {
+  return !isDeno || Deno.permissions.querySync(permission).state === "granted";
+}
+
 /**
  * Deno polls the kernel for sockets and timers only when it is idle, or once in 61 rounds of its event loop (tokio's
  * `event_interval`). Each immediate takes one round, so 62 immediates in a row are sure to contain one poll. They

@@ -1,7 +1,7 @@
 import { networkInterfaces } from "node:os";
 import process from "node:process";
 import { whyNotSendfile } from "../sendfile.ts";
-import { isDeno } from "../runtime.ts";
+import { isDeno, isGranted } from "../runtime.ts";
 import { adviceFor } from "../report/advice.ts";
 import { authority } from "./listen.ts";
 
@@ -13,9 +13,7 @@ export function urls(scheme: "http" | "https", host: string, port: number): stri
 
 /** This machine's IPv4 addresses, if we may read them without a prompt. */
 function addresses(): string[] {
-  const allowed = !("Deno" in globalThis) ||
-    Deno.permissions.querySync({ name: "sys", kind: "networkInterfaces" }).state === "granted";
-  if (!allowed) return [];
+  if (!isGranted({ name: "sys", kind: "networkInterfaces" })) return [];
   return Object.values(networkInterfaces()).flatMap((list = []) => list)
     .filter(({ family, internal }) => family === "IPv4" && !internal)
     .map(({ address }) => address);

@@ -1,6 +1,5 @@
-import process from "node:process";
-import { isDeno } from "../runtime.ts";
 import { type Command, Failure, FLAGS, parseCommand } from "./arguments.ts";
+import { environment } from "../ffi/load.ts";
 
 /** Flags that do not start a server. */
 const NONE: readonly string[] = ["help", "version"];
@@ -14,7 +13,7 @@ export const VARIABLES: ReadonlyMap<string, string> = new Map(
 /** As {@link parseCommand}, with flags from environment variables in front, so that flags of the command line win. */
 export function parseWithEnvironment(
   args: string[],
-  read: (variable: string) => string | undefined = readVariable,
+  read: (variable: string) => string | undefined = environment,
 ): Command {
   const given = argumentsFrom(read);
   try {
@@ -42,10 +41,4 @@ function isOn(variable: string, value: string): boolean {
   if (/^(?:1|true|yes|on)$/i.test(value)) return true;
   if (/^(?:0|false|no|off)$/i.test(value)) return false;
   throw new Failure(`${variable} must be 1 or 0, not ${JSON.stringify(value)}`, 2);
-}
-
-/** Reads a variable. Skipped without permission, because Deno would prompt. */
-function readVariable(variable: string): string | undefined {
-  const allowed = !isDeno || Deno.permissions.querySync({ name: "env", variable }).state === "granted";
-  return allowed ? process.env[variable] : undefined;
 }

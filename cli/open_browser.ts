@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import process from "node:process";
-import { isDeno } from "../runtime.ts";
+import { isGranted } from "../runtime.ts";
 
 /** The system's command that opens a URL in the user's browser. */
 function commandFor(url: string): [program: string, args: string[]] {
@@ -14,9 +14,7 @@ export function openBrowser(url: string): void {
   const [program, args] = commandFor(url);
   const failed = (reason: string) => console.error(`cannot open a browser: ${reason}`);
   // Deno would prompt at the terminal and wait.
-  if (isDeno && Deno.permissions.querySync({ name: "run", command: program }).state !== "granted") {
-    return failed(`that needs --allow-run=${program}`);
-  }
+  if (!isGranted({ name: "run", command: program })) return failed(`that needs --allow-run=${program}`);
   try {
     const child = spawn(program, args, { stdio: "ignore", detached: true });
     child.once("error", ({ message }) => failed(message));

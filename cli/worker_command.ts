@@ -71,11 +71,11 @@ function permittedCommand({ root, host, port, files }: WorkerPlace): string[] {
     ...permission("read", [root, fs.realpathSync(root), ...files]),
     // This process has already listened there, so it has the permission. If it asked for port 0, the permission may
     // name port 0.
-    isGranted({ name: "net" }) ? "--allow-net" : `--allow-net=${hostname}:${port}`,
+    isFullyGranted({ name: "net" }) ? "--allow-net" : `--allow-net=${hostname}:${port}`,
     `--allow-env=${[SWITCH, ...VARIABLES.values()].join(",")}`, // starting a process requires permission to read all of them
     ...permission("ffi", typeof c === "string" ? [] : [c.library.path]),
     // Without the flag Deno allows its default hosts and the host of the main module.
-    ...isGranted({ name: "import" }) ? ["--allow-import"] : [],
+    ...isFullyGranted({ name: "import" }) ? ["--allow-import"] : [],
     Deno.mainModule,
   ];
 }
@@ -85,13 +85,13 @@ function permittedCommand({ root, host, port, files }: WorkerPlace): string[] {
  * {@link Failure}.
  */
 function permission(name: "read" | "ffi", paths: string[]): string[] {
-  if (isGranted({ name })) return [`--allow-${name}`];
-  const granted = [...new Set(paths)].filter((path) => isGranted({ name, path }));
+  if (isFullyGranted({ name })) return [`--allow-${name}`];
+  const granted = [...new Set(paths)].filter((path) => isFullyGranted({ name, path }));
   // A comma separates paths; a comma in a path is doubled.
   return granted.map((path) => `--allow-${name}=${path.replaceAll(",", ",,")}`);
 }
 
-function isGranted(descriptor: Deno.PermissionDescriptor): boolean {
+function isFullyGranted(descriptor: Deno.PermissionDescriptor): boolean {
   const { state, partial } = Deno.permissions.querySync(descriptor);
   if (state !== "granted") return false;
   if (!partial) return true;

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
-import { isDeno } from "../runtime.ts";
+import { isGranted } from "../runtime.ts";
 import { Failure } from "./arguments.ts";
 import { workerCommand, type WorkerPlace } from "./worker_command.ts";
 
@@ -50,11 +50,8 @@ export function work({ listen, stop }: Work): void {
 /** Starts this program as a worker. Throws {@link Failure}. */
 export function startWorker(place: WorkerPlace): ChildProcess {
   // Deno would prompt at the terminal and wait.
-  if (isDeno) {
-    const needed = [{ name: "run", command: process.execPath }, { name: "env" }] as const;
-    if (needed.some((permission) => Deno.permissions.querySync(permission).state !== "granted")) {
-      throw new Failure(`workers need --allow-run=${process.execPath} and --allow-env`, 1);
-    }
+  if (!isGranted({ name: "run", command: process.execPath }) || !isGranted({ name: "env" })) {
+    throw new Failure(`workers need --allow-run=${process.execPath} and --allow-env`, 1);
   }
   return spawn(process.execPath, [...workerCommand(place), WORKER, ...args], {
     stdio: ["ignore", "inherit", "inherit", "ipc"],

@@ -11,6 +11,7 @@ import {
   type WatchEvents,
 } from "./library.ts";
 import { NO_PERMISSION } from "../reasons.ts";
+import { isGranted } from "../runtime.ts";
 
 type DenoSymbol = {
   name: string;
@@ -31,9 +32,7 @@ function translate(symbols: Symbols, nonblocking: boolean): Record<string, DenoS
 /** Deno's FFI. The permission is only queried, never requested: a library must not stop a server with a prompt. */
 export const denoLoader: Loader = {
   load(candidates, symbols, blocking) {
-    const granted = candidates.filter((path) =>
-      Deno.permissions.querySync({ name: "ffi", path }).state === "granted"
-    );
+    const granted = candidates.filter((path) => isGranted({ name: "ffi", path }));
     if (granted.length === 0) {
       return NO_PERMISSION;
     }

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { isBun, isDeno } from "../runtime.ts";
+import { isBun, isDeno, isGranted } from "../runtime.ts";
 import { bunLoader } from "./bun.ts";
 import { darwin } from "./darwin.ts";
 import { denoLoader } from "./deno.ts";
@@ -16,10 +16,7 @@ export const SWITCH = "ZEROCOPY_SENDFILE";
 /** Reads an environment variable, if that is possible without a prompt. */
 export function environment(name: string): string | undefined {
   // Without permission the variable counts as not set: reading it would prompt.
-  if (isDeno && Deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
-    return undefined;
-  }
-  return process.env[name];
+  return isGranted({ name: "env", variable: name }) ? process.env[name] : undefined;
 }
 
 function hostSystem(): System | string {

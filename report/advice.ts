@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { SWITCH } from "../ffi/load.ts";
 import { linux } from "../ffi/linux.ts";
-import { isDeno } from "../runtime.ts";
+import { isDeno, isGranted } from "../runtime.ts";
 import {
   LIBC_NOT_LOADED,
   NO_ABI,
@@ -58,7 +58,7 @@ function libraryPath(): string | undefined {
   const { platform, arch } = process;
   if (!isDeno || platform !== "linux" || (arch !== "x64" && arch !== "arm64")) return undefined;
   return linux(arch).libraries.find((path) =>
-    path.startsWith("/") && Deno.permissions.querySync({ name: "read", path }).state === "granted" &&
+    path.startsWith("/") && isGranted({ name: "read", path }) &&
     fs.existsSync(path)
   );
 }

@@ -3,14 +3,14 @@ import process from "node:process";
 import type { Libc } from "../ffi/libc.ts";
 import { environment, libc as loadLibc, SWITCH } from "../ffi/load.ts";
 import type { SendfileReport, SocketReport } from "./mod.ts";
-import { isBun, isDeno } from "../runtime.ts";
+import { isBun, isDeno, isGranted } from "../runtime.ts";
 import { whyNotSendfile } from "../sendfile.ts";
 import { VERSION } from "../version.ts";
 import { adviceFor, isInherent } from "./advice.ts";
 import { bunProbes } from "./bun_probes.ts";
 import { denoProbes } from "./deno_probes.ts";
 import { nodeProbes } from "./node_probes.ts";
-import { isGranted, NotTriedError, type Probe, type Sample, takeSample, within } from "./probe.ts";
+import { NotTriedError, type Probe, type Sample, takeSample, within } from "./probe.ts";
 import { TLS } from "../reasons.ts";
 
 /** Makes the report of `sendfileReport`, with additional probes. */

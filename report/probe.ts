@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import process from "node:process";
 import { libc as loadLibc } from "../ffi/load.ts";
 import type { Via } from "../transfer/options.ts";
-import { isDeno } from "../runtime.ts";
+import { isGranted } from "../runtime.ts";
 import { sendfile } from "../sendfile.ts";
 import { adapterOf, type SendfileSocket } from "../sockets/mod.ts";
 
@@ -110,11 +110,6 @@ export async function within<T>(work: Promise<T>): Promise<T> {
 
 /** A probe could not begin. */
 export class NotTriedError extends Error {}
-
-/** Whether Deno has granted a permission; always true in other runtimes. */
-export function isGranted(permission: Deno.PermissionDescriptor): boolean {
-  return !isDeno || Deno.permissions.querySync(permission).state === "granted";
-}
 
 /** A part of the runtime's own executable, a large file that always exists. Throws {@link NotTriedError}. */
 export function takeSample(): Sample {

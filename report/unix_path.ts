@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { isGranted, NotTriedError } from "./probe.ts";
+import { NotTriedError } from "./probe.ts";
+import { isGranted } from "../runtime.ts";
 
 /** The directory for temporary files. Reading TMPDIR could prompt. */
 const TEMPORARY = "/tmp";

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import process from "node:process";
 import { libc } from "../ffi/load.ts";
+import { isDeno } from "../runtime.ts";
 
 /**
  * Descriptors that a process has open before it accepts connections (18 to 24 on Deno, 8 to 14 on Bun), plus those of
@@ -20,7 +21,7 @@ export function descriptorsLeft(estimate: number): number {
 
 function readLimit(): number {
   // Deno allows reading /proc only with --allow-all, and would prompt otherwise.
-  if (process.platform !== "linux" || "Deno" in globalThis) return Infinity;
+  if (process.platform !== "linux" || isDeno) return Infinity;
   try {
     const limits = fs.readFileSync("/proc/self/limits", "latin1");
     return Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? Infinity);

@@ -1,3 +1,5 @@
+import { isDeno } from "../runtime.ts";
+
 /** The parts of a Response that a server sends. */
 export interface ResponseParts {
   readonly status: number;
@@ -112,7 +114,7 @@ function isUsed(): TypeError {
 
 /** The symbols, if a Response of each kind reads back through them correctly. */
 function findSymbols(): Symbols | undefined {
-  if (!("Deno" in globalThis)) return undefined;
+  if (!isDeno) return undefined;
   try {
     const own = Object.getOwnPropertySymbols(new Response("x"));
     const named = (description: string) => {

@@ -6,8 +6,9 @@ import { Warnings } from "./warnings.ts";
 import type { Listen, Listener, Place, Transport } from "./transport.ts";
 import { listenBun } from "./transport_bun.ts";
 import { listenDeno } from "./transport_deno.ts";
+import { isDeno } from "../runtime.ts";
 
-const listen: Listen = "Deno" in globalThis ? listenDeno : listenBun;
+const listen: Listen = isDeno ? listenDeno : listenBun;
 
 /**
  * An HTTP/1.1 server for files on the runtime's own sockets. For a small file the runtimes' HTTP servers cost several

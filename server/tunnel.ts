@@ -3,6 +3,7 @@ import type { HandedOver } from "./connection.ts";
 import type { ServeAddr, ServeHandler, ServeHandlerInfo } from "./serve_types.ts";
 import { Warnings } from "./warnings.ts";
 import type { Transport } from "./transport.ts";
+import { isGranted } from "../runtime.ts";
 
 /**
  * Buffer sizes in bytes: FEW for quiet connections such as WebSockets, of which there may be thousands; MANY for
@@ -134,8 +135,8 @@ const LOOPBACK = "127.0.0.1";
  * be one.
  */
 export function whyNoTunnels(): string | undefined {
-  const { state } = Deno.permissions.querySync({ name: "net", host: LOOPBACK });
-  return state === "granted" ? undefined : `no permission to connect to ${LOOPBACK}: run with --allow-net`;
+  if (isGranted({ name: "net", host: LOOPBACK })) return undefined;
+  return `no permission to connect to ${LOOPBACK}: run with --allow-net`;
 }
 
 /** The client's address, which Deno knows from accepting the connection. */

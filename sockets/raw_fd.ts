@@ -6,6 +6,7 @@ import { FoundDescriptor } from "./found_descriptor.ts";
 import { room } from "./wait_writable.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
 import { codeOf } from "../reasons.ts";
+import { isDeno } from "../runtime.ts";
 
 /** A plain descriptor number. Who gives it owns it, and keeps it open for the whole transfer. */
 export class DescriptorSocket implements SocketAdapter {
@@ -70,7 +71,7 @@ function tryWrite(fd: number, bytes: Uint8Array): number | undefined {
   const libc = loadedLibc();
   if (typeof libc === "string") {
     // Deno's node:fs writes only to descriptors that it opened itself (EBADF, measured).
-    if ("Deno" in globalThis) {
+    if (isDeno) {
       throw new SendfileNotAvailableError(`${libc}; without it a number leads to no socket`, 0, {
         code: codeOf(libc),
       });

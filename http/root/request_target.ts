@@ -6,6 +6,7 @@ import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
 import { BAD_REQUEST, failure, type HttpFailure, NOT_FOUND, type OpenFile, openFile } from "./open_file.ts";
 import { RecentMap } from "../../recent_map.ts";
 import { lastSeen, saw } from "./real_path_cache.ts";
+import { isDeno } from "../../runtime.ts";
 
 /** A parsed request target. */
 export interface Target {
@@ -154,7 +155,7 @@ function pathOf(fd: number): string | undefined {
   const c = libc();
   if (typeof c !== "string") return c.path(fd);
   // Deno allows reading /proc only with --allow-all, and would prompt otherwise.
-  if (process.platform !== "linux" || "Deno" in globalThis) return undefined;
+  if (process.platform !== "linux" || isDeno) return undefined;
   return fs.readlinkSync(`/proc/self/fd/${fd}`);
 }
 

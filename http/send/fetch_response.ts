@@ -7,6 +7,7 @@ import { type Fields, valueOf } from "../headers.ts";
 import type { KeepFile } from "../keep_file.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { loadSmall } from "./small.ts";
+import { isDeno } from "../../runtime.ts";
 
 /** The part of Bun in use. */
 interface BunGlobal {
@@ -14,7 +15,6 @@ interface BunGlobal {
 }
 
 const bun = (globalThis as { Bun?: BunGlobal }).Bun;
-const isDeno = "Deno" in globalThis;
 
 /**
  * Bodies up to this many bytes are read whole and sent as bytes. CPU time in µs for a response, sent as bytes and as

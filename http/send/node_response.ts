@@ -12,13 +12,14 @@ import type { ResolvedOptions } from "../options.ts";
 import { countOf } from "./parts.ts";
 import { loadSmall } from "./small.ts";
 import { LeftError, type Outcome, problemOf, type Sent, transmit } from "./socket.ts";
+import { isDeno } from "../../runtime.ts";
 
 /**
  * Files up to this many bytes are read and written together with the head. In Deno none: sendfile is as fast at 4 KiB
  * and a quarter faster at 64 KiB (measured). In Bun the head has to be sent one round of the event loop before
  * sendfile: 4 KiB take 3 times as long that way, 64 KiB twice, 128 KiB about the same.
  */
-const SMALL = "Deno" in globalThis ? 0 : 128 * 1024;
+const SMALL = isDeno ? 0 : 128 * 1024;
 
 /**
  * The most requests of one connection that may wait for their turn: browsers do not pipeline, load generators send

@@ -222,9 +222,9 @@ export const FFI: readonly Mutation[] = [
   },
   {
     name: "the permission is asked for",
-    file: "ffi/deno.ts",
-    search: '.state === "granted"',
-    replace: '.state !== "denied"',
+    file: "runtime.ts",
+    search: "Deno.permissions.querySync(permission)",
+    replace: "Deno.permissions.requestSync(permission)",
     why: "A server would stop at a prompt.",
     tests: selection("transfer/process.test.ts", "without --allow-ffi"),
     only: PERMISSION,
