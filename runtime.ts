@@ -72,3 +72,17 @@ function soon(callback: () => void): void {
   const alarm = setTimeout(once);
   setImmediate(once);
 }
+
+/** Sleeps. If `stop` is aborted meanwhile, throws its reason at once. */
+export async function sleep(ms: number, stop?: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const wake = () => {
+      clearTimeout(timer);
+      stop?.removeEventListener("abort", wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, ms);
+    stop?.addEventListener("abort", wake);
+  });
+  stop?.throwIfAborted();
+}

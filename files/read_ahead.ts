@@ -1,4 +1,5 @@
 import type { Libc } from "../ffi/libc.ts";
+import { sleep } from "../runtime.ts";
 import { FRESH, isInMemory, rememberInMemory } from "./in_memory.ts";
 
 /** Bytes of a file that are checked at a time. */
@@ -186,17 +187,4 @@ export class ReadAhead {
     if (waited < SHORT) this.#window = Math.min(2 * this.#window, MOST);
     else if (waited > LONG) this.#window = Math.max(this.#window / 2, LEAST);
   }
-}
-
-async function sleep(ms: number, stop: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const wake = () => {
-      clearTimeout(timer);
-      stop.removeEventListener("abort", wake);
-      resolve();
-    };
-    const timer = setTimeout(wake, ms);
-    stop.addEventListener("abort", wake);
-  });
-  stop.throwIfAborted();
 }

@@ -1,7 +1,7 @@
 import { isExhausted } from "../sockets/exhausted.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { libc as loadLibc } from "../ffi/load.ts";
-import { yieldToEventLoop } from "../runtime.ts";
+import { sleep, yieldToEventLoop } from "../runtime.ts";
 import type { Descriptor } from "../sockets/adapter.ts";
 import { adapterOf } from "../sockets/mod.ts";
 import type { Listen, Place, Transport } from "./transport.ts";
@@ -103,7 +103,7 @@ export const listenDeno: Listen = (place, accept, failed) => {
         if (error instanceof Deno.errors.BadResource) return; // the listener is closed
         failures++;
         if (closed || failures % BURST === 0) await yieldToEventLoop();
-        else if (isExhausted(error)) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+        else if (isExhausted(error)) await sleep(PAUSE);
         continue;
       }
       failures = 0;

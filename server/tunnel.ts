@@ -3,7 +3,7 @@ import type { HandedOver } from "./connection.ts";
 import type { ServeAddr, ServeHandler, ServeHandlerInfo } from "./serve_types.ts";
 import { Warnings } from "./warnings.ts";
 import type { Transport } from "./transport.ts";
-import { isGranted } from "../runtime.ts";
+import { isGranted, sleep } from "../runtime.ts";
 
 /**
  * Buffer sizes in bytes: FEW for quiet connections such as WebSockets, of which there may be thousands; MANY for
@@ -111,7 +111,7 @@ export class Tunnels {
   /** Stops accepting connections, and resolves when every request under way has been answered. */
   async stop(): Promise<void> {
     // Closing the listener would reset connections that the server has not accepted yet.
-    while (this.#connecting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (this.#connecting > 0) await sleep(1);
     await Promise.all([...this.#tunnels.values()].map(({ taken }) => taken));
     await this.#server.shutdown();
   }

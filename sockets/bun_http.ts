@@ -1,5 +1,5 @@
 import { socketClosed } from "../errors.ts";
-import { nextRound } from "../runtime.ts";
+import { nextRound, sleep } from "../runtime.ts";
 
 /** The part in use of the socket of Bun's own http server. */
 export interface BunHttpSocket {
@@ -22,7 +22,7 @@ export async function untilTaken(socket: BunHttpSocket, signal: AbortSignal): Pr
   await nextRound();
   for (let wait = 1; !socket.destroyed && !signal.aborted; wait = Math.min(2 * wait, LONGEST_WAIT)) {
     if (!socket._httpMessage?.writableLength) return;
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await sleep(wait);
   }
   if (socket.destroyed) throw socketClosed();
   signal.throwIfAborted();

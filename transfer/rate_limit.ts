@@ -1,3 +1,5 @@
+import { sleep } from "../runtime.ts";
+
 /** The longest delay of a timer in milliseconds: a timer with a longer delay fires at once. */
 export const LONGEST_TIMER = 2 ** 31 - 1;
 
@@ -19,16 +21,5 @@ export function aheadOf(rateLimit: number | undefined, began: number, sent: numb
 
 /** Sleeps until `ahead` returns 0 milliseconds or less. Throws the reason of `stop` if it is aborted. */
 export async function sleepWhile(ahead: () => number, stop: AbortSignal | undefined): Promise<void> {
-  for (let left = ahead(); left > 0; left = ahead()) {
-    await new Promise<void>((resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        stop?.removeEventListener("abort", wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, Math.min(left, LONGEST_TIMER));
-      stop?.addEventListener("abort", wake);
-    });
-    stop?.throwIfAborted();
-  }
+  for (let left = ahead(); left > 0; left = ahead()) await sleep(Math.min(left, LONGEST_TIMER), stop);
 }

@@ -4,7 +4,7 @@ import { isSameFile } from "../../ffi/file_id.ts";
 import type { Libc } from "../../ffi/libc.ts";
 import type { Via } from "../../transfer/options.ts";
 import { readAt } from "../../files/read_file.ts";
-import { nextRound } from "../../runtime.ts";
+import { nextRound, sleep } from "../../runtime.ts";
 import { sendParts } from "../../sendfile.ts";
 import { SeenFile } from "../../files/source.ts";
 import type { Observer } from "../../transfer/transfer.ts";
@@ -246,7 +246,7 @@ export class Handoff {
     for (let i = 0; i < TURNS || performance.now() < deadline; i++) {
       const seen = look();
       if (seen !== false) return seen;
-      await (i < TURNS ? nextRound() : new Promise((resolve) => setTimeout(resolve, 1)));
+      await (i < TURNS ? nextRound() : sleep(1));
     }
     return undefined;
   }
@@ -306,7 +306,7 @@ export class Handoff {
       if (state.acked > acked) since = performance.now();
       else if (performance.now() - since > (acked < state.written ? stallLimit() : LINGER)) return;
       acked = state.acked;
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      await sleep(pause);
       pause = Math.min(2 * pause, LOOK[1]);
     }
   }

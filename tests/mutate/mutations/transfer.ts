@@ -55,8 +55,8 @@ export const TRANSFER: readonly Mutation[] = [
   {
     name: "a pause longer than a timer can wait is none",
     file: "transfer/rate_limit.ts",
-    search: "setTimeout(wake, Math.min(left, LONGEST_TIMER))",
-    replace: "setTimeout(wake, left)",
+    search: "sleep(Math.min(left, LONGEST_TIMER), stop)",
+    replace: "sleep(left, stop)",
     why: "A tiny rate limit would hold the thread: the timer fires at once, for ever.",
     tests: selection("transfer/rate_limit.test.ts", "tiny rate limit"),
     equivalent: "the loop asks again, so that bytes wait all the same; only the processor works for it",
