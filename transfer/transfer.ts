@@ -236,6 +236,7 @@ export class Transfer {
    */
   watch(alive: () => boolean): void {
     void this.stop;
+    this.#endWatch(); // a copy from the middle on watches anew
     const every = this.holdsSocket ? SELDOM : 1;
     let seconds = 0;
     this.#endWatch = eachSecond(() => {

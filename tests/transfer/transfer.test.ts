@@ -18,7 +18,7 @@ import { faulty } from "../support/faults.ts";
 import { replaceLibc } from "../../ffi/load.ts";
 import { test } from "../support/harness.ts";
 import { onlyBy } from "../support/helpers.ts";
-import { bodyOf, kinds, nodeAccepted, raw } from "../support/pairs.ts";
+import { bodyOf, descriptor, kinds, nodeAccepted, raw } from "../support/pairs.ts";
 
 const MIB = 1024 * 1024;
 
@@ -392,6 +392,37 @@ test("a socket that is closed while its file is copied instead: nothing is done 
     await assertRejects(() => sending, ConnectionClosedError);
     assertEquals(calls, []);
   } finally {
+    replaceLibc(previous);
+    pair.close();
+  }
+});
+
+test("a transfer that is copied from the middle on leaves no timer behind", async () => {
+  using file = testFile(bytes(2_000_000, 4));
+  const pair = await descriptor.open({ small: true });
+  const previous = loadLibc();
+  replaceLibc(faulty({ 2: "EINVAL" }));
+  const timers = new Set<unknown>();
+  const { setInterval, clearInterval } = globalThis;
+  globalThis.setInterval = ((...args: Parameters<typeof setInterval>) => {
+    const timer = setInterval(...args);
+    timers.add(timer);
+    return timer;
+  }) as typeof setInterval;
+  globalThis.clearInterval = (timer) => {
+    timers.delete(timer);
+    clearInterval(timer);
+  };
+  try {
+    const all = pair.peer.all();
+    const vias: string[] = [];
+    await sendfile(pair.socket, file.path, { onStart: ({ via }) => vias.push(via) });
+    assertEquals(vias, ["sendfile", "copy"]);
+    assertEquals(timers.size, 0);
+    pair.end();
+    assertBytes(await all, bytes(2_000_000, 4));
+  } finally {
+    Object.assign(globalThis, { setInterval, clearInterval });
     replaceLibc(previous);
     pair.close();
   }
