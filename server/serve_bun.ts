@@ -1,3 +1,4 @@
+import { serverOf } from "./serve_lifecycle.ts";
 import type { ServeAddr, ServeHandler, ServeHandlerInfo, Server, ServeSettings } from "./serve_types.ts";
 
 /** The members of Bun that we use. */
@@ -24,7 +25,7 @@ interface BunGlobal {
 
 /** `serve` on Bun, whose own server sends files by sendfile(2). */
 export function serveBun(handler: ServeHandler, settings: ServeSettings): Server {
-  const { hostname, port, reusePort, signal, tls, onListen, onError } = settings;
+  const { hostname, port, reusePort, tls, onError } = settings;
   const { Bun } = globalThis as unknown as { Bun: BunGlobal };
   const server = Bun.serve({
     hostname,
@@ -36,26 +37,11 @@ export function serveBun(handler: ServeHandler, settings: ServeSettings): Server
     error: onError,
   });
   const addr: ServeAddr = { transport: "tcp", hostname: addressOf(server.hostname), port: server.port };
-  let finish = () => {};
-  const finished = new Promise<void>((resolve) => finish = resolve);
-  const abort = () => void server.stop(true).then(finish);
-  let stopping: Promise<void> | undefined;
-  const shutdown = () =>
-    stopping ??= server.stop().then(() => {
-      signal?.removeEventListener("abort", abort);
-      finish();
-    });
-  signal?.addEventListener("abort", abort, { once: true });
-  if (signal?.aborted) abort();
-  onListen(addr);
-  return {
-    addr,
-    finished,
-    shutdown,
-    ref: () => server.ref(),
-    unref: () => server.unref(),
-    [Symbol.asyncDispose]: shutdown,
-  };
+  return serverOf(addr, {
+    close: () => server.stop(true),
+    stop: () => server.stop(),
+    keepAlive: (on) => on ? server.ref() : server.unref(),
+  }, settings);
 }
 
 /** The IP address for a hostname: Bun returns the name as it was given. */

@@ -1,4 +1,5 @@
 import { FetchSite } from "./fetch_site.ts";
+import { serverOf } from "./serve_lifecycle.ts";
 import { authorityOf, isEverywhere } from "./serve_options.ts";
 import type { ServeAddr, ServeHandler, Server, ServeSettings } from "./serve_types.ts";
 import { FileServer } from "./server.ts";
@@ -17,7 +18,7 @@ function serveByRuntime(handler: ServeHandler, { tls, ...options }: ServeSetting
 }
 
 function serveByEngine(handler: ServeHandler, settings: ServeSettings): Server {
-  const { hostname, port, reusePort, signal, onListen, onError } = settings;
+  const { hostname, port, reusePort, onError } = settings;
   const tunnels = new Tunnels(handler, onError);
   let host = "";
   const server = new FileServer(new FetchSite(handler, onError, tunnels, () => host));
@@ -30,34 +31,18 @@ function serveByEngine(handler: ServeHandler, settings: ServeSettings): Server {
     throw error;
   }
   host = `${isLocal(addr.hostname) ? "localhost" : authorityOf(addr.hostname)}:${addr.port}`;
-  let finish = () => {};
-  const finished = new Promise<void>((resolve) => finish = resolve);
-  const abort = () => {
-    server.close();
-    tunnels.close();
-    server.ended().then(finish);
-  };
-  let stopping: Promise<void> | undefined;
-  const shutdown = () =>
-    stopping ??= Promise.all([server.stop(), tunnels.stop()]).then(() => {
-      signal?.removeEventListener("abort", abort);
-      finish();
-    });
-  const keepAlive = (on: boolean) => {
-    server.keepAlive(on);
-    tunnels.keepAlive(on);
-  };
-  signal?.addEventListener("abort", abort, { once: true });
-  if (signal?.aborted) abort();
-  onListen(addr);
-  return {
-    addr,
-    finished,
-    shutdown,
-    ref: () => keepAlive(true),
-    unref: () => keepAlive(false),
-    [Symbol.asyncDispose]: shutdown,
-  };
+  return serverOf(addr, {
+    close() {
+      server.close();
+      tunnels.close();
+      return server.ended();
+    },
+    stop: () => Promise.all([server.stop(), tunnels.stop()]),
+    keepAlive(on) {
+      server.keepAlive(on);
+      tunnels.keepAlive(on);
+    },
+  }, settings);
 }
 
 /** Whether Deno.serve uses localhost for this address in the URL of a request without Host. */
