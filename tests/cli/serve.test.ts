@@ -10,7 +10,19 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { contentType } from "../../http/content_type.ts";
 import { test } from "../support/harness.ts";
 import { ask, assertSame, Client, request } from "../support/http_client.ts";
-import { childrenOf, CLI, MIB, missing, noProc, Server, serving, SIZES, until } from "../support/site.ts";
+import {
+  assertRefused,
+  childrenOf,
+  CLI,
+  MIB,
+  missing,
+  noProc,
+  refusesConnections,
+  Server,
+  serving,
+  SIZES,
+  until,
+} from "../support/site.ts";
 
 const LARGE = `/${20 * MIB}.bin`;
 
@@ -496,16 +508,7 @@ const usage: [string, string[], number, RegExp][] = [
 ];
 
 for (const [what, args, code, message] of usage) {
-  test(`serve refuses ${what}`, async () => {
-    const server = new Server({ args });
-    try {
-      assertEquals(await server.exit(), code);
-      assert(message.test(server.errors), server.errors);
-      assertEquals(server.lines, []);
-    } finally {
-      await server.stop();
-    }
-  });
+  test(`serve refuses ${what}`, () => assertRefused(args, code, message));
 }
 
 test("serve refuses a port in use", async () => {
@@ -575,17 +578,6 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
         client.close();
       }, { args: ["--workers", `${workers}`] }));
   }
-}
-
-function refusesConnections(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(port, "127.0.0.1");
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(false);
-    });
-    socket.once("error", () => resolve(true));
-  });
 }
 
 test("serve answers a request that comes after the signal, and then ends the connection", () =>

@@ -3,7 +3,6 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join, resolve } from "@std/path";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
-import * as net from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { Failure } from "../../cli/arguments.ts";
@@ -12,7 +11,17 @@ import { type Retry, Workers } from "../../cli/workers.ts";
 import { isBun, test } from "../support/harness.ts";
 import { ask, assertSame, Client, request } from "../support/http_client.ts";
 import { Registry } from "../support/registry.ts";
-import { childrenOf, CLI, MIB, noProc, Server, serving, type Site, until } from "../support/site.ts";
+import {
+  childrenOf,
+  CLI,
+  MIB,
+  noProc,
+  refusesConnections,
+  Server,
+  serving,
+  type Site,
+  until,
+} from "../support/site.ts";
 
 const LARGE = `/${20 * MIB}.bin`;
 
@@ -48,17 +57,6 @@ async function endsWell(server: Server): Promise<void> {
   process.kill(server.child.pid!, "SIGTERM");
   assertEquals(await server.exit(), 0);
   assertEquals(workers.filter(exists), []);
-}
-
-function refusesConnections(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(port, "127.0.0.1");
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(false);
-    });
-    socket.once("error", () => resolve(true));
-  });
 }
 
 /** That two workers serve, that one is replaced when it is killed, and that all end. */

@@ -16,10 +16,10 @@ import {
 } from "../../mod.ts";
 import { assertBytes, bytes, folder, openBelow, testFile } from "../support/data.ts";
 import { faulty } from "../support/faults.ts";
-import { test } from "../support/harness.ts";
+import { isBun, test } from "../support/harness.ts";
 import { readInChild } from "../support/helpers.ts";
 import { ask } from "../support/http_client.ts";
-import { FAILED, KINDS, type Running } from "../support/http_servers.ts";
+import { KINDS, type Running, startDenoServe } from "../support/http_servers.ts";
 import { raw } from "../support/pairs.ts";
 import { forget, SlowDisk, whyNoSlowDisk } from "../support/slow_disk.ts";
 
@@ -36,23 +36,12 @@ const SERVERS: [name: string, start: Start][] = [
   ...KINDS.filter(({ name }) => name !== "Bun.serve" && name !== "Deno.serve").map(
     ({ name, start }): [string, Start] => [name, (root) => start({ root })],
   ),
-  ...("Deno" in globalThis ? [["withSendfile", startWithSendfile] as [string, Start]] : []),
+  ...(!isBun ? [["withSendfile", startWithSendfile] as [string, Start]] : []),
 ];
 
-async function startWithSendfile(root: string): Promise<Running> {
-  const errors: unknown[] = [];
+function startWithSendfile(root: string): Promise<Running> {
   const handler = withSendfile((request) => serveFile(request, root + new URL(request.url).pathname));
-  const server = Deno.serve({
-    hostname: "127.0.0.1",
-    port: 0,
-    onListen() {},
-    onError(error) {
-      errors.push(error);
-      return new Response(null, FAILED);
-    },
-  }, handler);
-  await undefined;
-  return { name: "Deno.serve", port: server.addr.port, errors, close: () => server.shutdown() };
+  return Promise.resolve(startDenoServe(handler));
 }
 
 /** Downloads files whose bytes are known; gives how often `other` ran meanwhile. */
@@ -108,7 +97,7 @@ const OPEN: Record<string, Open> = {
     const file = fs.openSync(path, "r");
     return { file, close: () => fs.closeSync(file) };
   },
-  ...("Deno" in globalThis && {
+  ...(!isBun && {
     "a Deno.FsFile": (path: string) => {
       const file = Deno.openSync(path);
       return { file, close: () => file.close() };

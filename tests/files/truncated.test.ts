@@ -6,9 +6,9 @@ import { join } from "@std/path";
 import { serveFile, withSendfile } from "../../http/mod.ts";
 import { sendfile, SendfileError, sendfileStats } from "../../mod.ts";
 import { assertBytes, bytes, folder, testFile, until } from "../support/data.ts";
-import { test } from "../support/harness.ts";
+import { isBun, test } from "../support/harness.ts";
 import { ask, request } from "../support/http_client.ts";
-import { FAILED, KINDS, type Running } from "../support/http_servers.ts";
+import { KINDS, type Running, startDenoServe } from "../support/http_servers.ts";
 import { kinds, raw } from "../support/pairs.ts";
 
 const MIB = 1024 * 1024;
@@ -75,19 +75,8 @@ test("sendfile: a file that says 0 bytes may have more", async () => {
   pair.close();
 }, { skip: fs.existsSync("/proc/self/status") ? undefined : "no /proc" });
 
-async function startWithSendfile(file: string): Promise<Running> {
-  const errors: unknown[] = [];
-  const server = Deno.serve({
-    hostname: "127.0.0.1",
-    port: 0,
-    onListen() {},
-    onError(error) {
-      errors.push(error);
-      return new Response(null, FAILED);
-    },
-  }, withSendfile((request) => serveFile(request, file)));
-  await undefined;
-  return { name: "Deno.serve", port: server.addr.port, errors, close: () => server.shutdown() };
+function startWithSendfile(file: string): Promise<Running> {
+  return Promise.resolve(startDenoServe(withSendfile((request) => serveFile(request, file))));
 }
 
 const SERVERS: [name: string, start: (file: string) => Promise<Running>][] = [
@@ -95,9 +84,7 @@ const SERVERS: [name: string, start: (file: string) => Promise<Running>][] = [
   ...KINDS.filter(({ name }) => name === "node:http" || name === "FileServer").map(
     ({ name, start }): [string, (file: string) => Promise<Running>] => [name, (file) => start({ file })],
   ),
-  ...("Deno" in globalThis
-    ? [["withSendfile", startWithSendfile] as [string, (file: string) => Promise<Running>]]
-    : []),
+  ...(!isBun ? [["withSendfile", startWithSendfile] as [string, (file: string) => Promise<Running>]] : []),
 ];
 
 for (const [name, start] of SERVERS) {

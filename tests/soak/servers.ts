@@ -13,7 +13,7 @@ import type { Head as RequestHead } from "../../server/request_head.ts";
 import { FileServer } from "../../server/server.ts";
 import { serve } from "../../serve.ts";
 import { isBun } from "../support/harness.ts";
-import { type BunGlobal, FAILED } from "../support/http_servers.ts";
+import { type BunGlobal, collecting } from "../support/http_servers.ts";
 import { turns } from "./lot.ts";
 import { narrowDown } from "./narrow.ts";
 import { MIB, type Site, TEXT } from "./site.ts";
@@ -167,25 +167,22 @@ function handlerOf(site: Site): (request: Request) => Promise<Response> {
 export function serveNative(site: Site): Running {
   const errors: unknown[] = [];
   const fetch = handlerOf(site);
-  const failed = (error: unknown) => {
-    errors.push(error);
-    return new Response(null, FAILED);
-  };
+  const { hostname, port, onListen, onError } = collecting(errors);
   const common = { cuts: [], narrow: false, errors, sent: new Map<string, Sent>(), asked: new Set<string>() };
-  const where = { hostname: "127.0.0.1", port: 0 };
   if (isBun) {
     const server = (globalThis as unknown as { Bun: BunGlobal }).Bun.serve({
-      ...where,
+      hostname,
+      port,
       development: false,
       idleTimeout: 120,
       fetch,
-      error: failed,
+      error: onError,
     });
     return { ...common, name: "Bun.serve", port: server.port, close: () => server.stop(true) };
   }
   const ending = new AbortController();
   const server = Deno.serve(
-    { ...where, signal: ending.signal, onListen() {}, onError: failed },
+    { hostname, port, onListen, onError, signal: ending.signal },
     fetch,
   );
   return {
@@ -202,15 +199,7 @@ export function serveNative(site: Site): Running {
 /** This package's own server of handlers; on Bun it would be Bun.serve. */
 export function serveOwn(site: Site): Running {
   const errors: unknown[] = [];
-  const server = serve({
-    hostname: "127.0.0.1",
-    port: 0,
-    onListen() {},
-    onError(error) {
-      errors.push(error);
-      return new Response(null, FAILED);
-    },
-  }, handlerOf(site));
+  const server = serve(collecting(errors), handlerOf(site));
   const { port } = server.addr as { port: number };
   const ended = () => server.shutdown();
   return {

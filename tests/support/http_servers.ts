@@ -81,31 +81,38 @@ function fetchHandler(subject: Subject, options: Options = {}): (request: Reques
 /** What a server answers where its handler failed. */
 export const FAILED = { status: 500, headers: { "Content-Length": "0" } };
 
+/** Where a Deno.serve of the tests listens. What goes wrong in its handler is in `errors`, its client gets FAILED. */
+export function collecting(errors: unknown[]) {
+  return {
+    hostname: "127.0.0.1",
+    port: 0,
+    onListen() {},
+    onError(error: unknown): Response {
+      errors.push(error);
+      return new Response(null, FAILED);
+    },
+  };
+}
+
+/** A Deno.serve with a handler, which its `close` aborts. */
+export function startDenoServe(handler: Deno.ServeHandler<Deno.NetAddr>): Running {
+  const errors: unknown[] = [];
+  const ending = new AbortController();
+  const server = Deno.serve({ ...collecting(errors), signal: ending.signal }, handler);
+  return {
+    name: "Deno.serve",
+    port: server.addr.port,
+    errors,
+    close() {
+      ending.abort();
+      return server.finished;
+    },
+  };
+}
+
 const denoServe: Kind = {
   name: "Deno.serve",
-  start(subject, options) {
-    const errors: unknown[] = [];
-    const ending = new AbortController();
-    const server = Deno.serve({
-      hostname: "127.0.0.1",
-      port: 0,
-      signal: ending.signal,
-      onListen() {},
-      onError(error) {
-        errors.push(error);
-        return new Response(null, FAILED);
-      },
-    }, fetchHandler(subject, options));
-    return Promise.resolve({
-      name: "Deno.serve",
-      port: server.addr.port,
-      errors,
-      close() {
-        ending.abort();
-        return server.finished;
-      },
-    });
-  },
+  start: (subject, options) => Promise.resolve(startDenoServe(fetchHandler(subject, options))),
 };
 
 /** The part of Bun in use. */

@@ -1,10 +1,11 @@
 /** A site of files, and the static server in a child process that serves it. */
-import { assert } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { join, resolve } from "@std/path";
 import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
+import * as net from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { isBun } from "./harness.ts";
@@ -169,4 +170,28 @@ export function childrenOf(pid: number): number[] {
   } catch {
     return []; // it has ended
   }
+}
+
+/** That the command line refuses these arguments: with the exit code, and a message on standard error alone. */
+export async function assertRefused(args: string[], code: number, message: RegExp): Promise<void> {
+  const server = new Server({ args });
+  try {
+    assertEquals(await server.exit(), code);
+    assert(message.test(server.errors), server.errors);
+    assertEquals(server.lines, []);
+  } finally {
+    await server.stop();
+  }
+}
+
+/** Whether nobody listens on a port of loopback. */
+export function refusesConnections(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, "127.0.0.1");
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", () => resolve(true));
+  });
 }

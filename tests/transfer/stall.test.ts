@@ -18,7 +18,7 @@ import { FileServer } from "../../server/server.ts";
 import { bytes, folder, openBelow } from "../support/data.ts";
 import { test, type TestOptions } from "../support/harness.ts";
 import { assertSame, request } from "../support/http_client.ts";
-import { type Running, startNode } from "../support/http_servers.ts";
+import { collecting, type Running, startNode } from "../support/http_servers.ts";
 import { until } from "../support/site.ts";
 import { SlowClient } from "../children/slow_client.ts";
 
@@ -102,16 +102,7 @@ const servers: readonly Server[] = [
       const [log, errors]: [string[], unknown[]] = [[], []];
       const ending = new AbortController();
       const server = Deno.serve(
-        {
-          hostname: "127.0.0.1",
-          port: 0,
-          signal: ending.signal,
-          onListen() {},
-          onError(error) {
-            errors.push(error);
-            return new Response("failed", { status: 500 });
-          },
-        },
+        { ...collecting(errors), signal: ending.signal },
         withSendfile((request) => serveDir(request, { fsRoot: root, quiet: true }), {
           onBody: ({ via }) => void log.push(via),
         }),

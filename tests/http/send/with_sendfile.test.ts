@@ -842,13 +842,19 @@ test(
 
 // Clients that are slow, half closed or gone
 
+/** A client that has asked for the huge file and does not read: the transfer waits. */
+async function waitingClient({ port }: Place): Promise<Client> {
+  const { waits } = sendfileStats();
+  const client = await Client.to(port);
+  client.send(request("/huge.bin"));
+  await client.begun();
+  await until(() => sendfileStats().waits > waits, "the transfer to wait for its reader");
+  return client;
+}
+
 test("a client that reads late gets all by sendfile", () =>
   serving(async (place) => {
-    const { waits } = sendfileStats();
-    const client = await Client.to(place.port);
-    client.send(request("/huge.bin"));
-    await client.begun();
-    await until(() => sendfileStats().waits > waits, "the transfer to wait for its reader");
+    const client = await waitingClient(place);
     assertEquals((await only(place.port, request("/large.bin"))).status, 200); // others are served meanwhile
     client.socket.resume();
     assertSame((await client.reply()).body, HUGE, "the file");
@@ -1449,11 +1455,7 @@ test("a HEAD that is answered with the response of a GET gets only the head", ()
 
 test("a file truncated during the transfer ends the connection early", () =>
   serving(async (place) => {
-    const { waits } = sendfileStats();
-    const client = await Client.to(place.port);
-    client.send(request("/huge.bin"));
-    await client.begun();
-    await until(() => sendfileStats().waits > waits, "the transfer to wait for its reader");
+    const client = await waitingClient(place);
     fs.truncateSync(place.path("huge.bin"), 100_000);
     client.socket.resume();
     const whole = await client.rest();
@@ -1493,11 +1495,7 @@ test("a file truncated before it is sent ends the connection early", () =>
 
 test("a file that grows in the middle is sent as long as was promised", () =>
   serving(async (place) => {
-    const { waits } = sendfileStats();
-    const client = await Client.to(place.port);
-    client.send(request("/huge.bin"));
-    await client.begun();
-    await until(() => sendfileStats().waits > waits, "the transfer to wait for its reader");
+    const client = await waitingClient(place);
     fs.appendFileSync(place.path("huge.bin"), OTHER);
     client.socket.resume();
     assertSame((await client.reply()).body, HUGE, "the file");
@@ -1545,11 +1543,7 @@ for (const [name, change, way] of CHANGES) {
 
 test("a file removed during the transfer is sent to its end", () =>
   serving(async (place) => {
-    const { waits } = sendfileStats();
-    const client = await Client.to(place.port);
-    client.send(request("/huge.bin"));
-    await client.begun();
-    await until(() => sendfileStats().waits > waits, "the transfer to wait for its reader");
+    const client = await waitingClient(place);
     fs.rmSync(place.path("huge.bin"));
     client.socket.resume();
     assertSame((await client.reply()).body, HUGE, "the file");
