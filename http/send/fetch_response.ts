@@ -147,7 +147,8 @@ function nativeBody(
   if (bun) {
     // Bun opens the path again when it sends, and may find another file then. A client that asks with If-Range for
     // the rest of the same file is served from the descriptor that is open.
-    if (!isStill(file) || (status === 206 && field("if-range"))) return undefined;
+    const stat = fs.statSync(file.real, { throwIfNoEntry: false });
+    if (!isStill(file, stat) || (status === 206 && field("if-range"))) return undefined;
     fs.closeSync(file.fd);
     showInline(headers);
     return bun.file(file.real).slice(offset, status === 200 ? BEYOND : offset + count);
@@ -160,9 +161,8 @@ function nativeBody(
   return native;
 }
 
-/** Whether the path still leads to the same file. */
-function isStill(file: OpenFile): boolean {
-  const stat = fs.statSync(file.real, { throwIfNoEntry: false });
+/** Whether a stat that was made of the path later still is that of the file. */
+function isStill(file: OpenFile, stat: { dev: number; ino: number | null } | undefined): boolean {
   const id = stat && exactFileId(stat.dev, stat.ino);
   return id !== undefined && isSameFile(id, file);
 }
@@ -213,9 +213,7 @@ function openNative(
   } catch {
     return undefined;
   }
-  const stat = native.statSync();
-  const id = exactFileId(stat.dev, stat.ino);
-  if (id && isSameFile(id, file)) {
+  if (isStill(file, native.statSync())) {
     if (offset > 0) native.seekSync(offset, Deno.SeekMode.Start);
     return native.readable;
   }
