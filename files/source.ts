@@ -95,7 +95,7 @@ export function checkFile(file: SendfileFile | SeenFile): void {
  * `SendfileNotAvailableError` if it is not a regular file; the message says so if it is a directory.
  */
 export function openSource(file: SendfileFile | SeenFile, libc: Libc | undefined): Source {
-  if (file instanceof SeenFile) return new DescriptorSource(file.fd, "holder", libc, 0, undefined, file.id);
+  if (file instanceof SeenFile) return new DescriptorSource(file.fd, "holder", libc, { seen: file.id });
   if (typeof file === "number") return new DescriptorSource(file, "caller", libc);
   if (typeof file === "string" || file instanceof URL) return openPath(file, libc);
   if (file instanceof SendfileRegion) return openPath(file.path, libc, file.offset, file.count);
@@ -112,16 +112,28 @@ function isFileHandle(file: object): file is FileHandleLike {
   return "fd" in file && typeof file.fd === "number" && "read" in file;
 }
 
-function openPath(path: string | URL, libc: Libc | undefined, offset = 0, count?: number): Source {
+function openPath(path: string | URL, libc: Libc | undefined, start = 0, limit?: number): Source {
   const name = typeof path === "string" ? path : fileURLToPath(path);
   // O_NONBLOCK: open() on a FIFO would block until a writer arrives. It has no effect on a regular file.
   const fd = fs.openSync(name, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
   try {
-    return new DescriptorSource(fd, "fs", libc, offset, count, undefined, name);
+    return new DescriptorSource(fd, "fs", libc, { start, limit, name });
   } catch (error) {
     fs.closeSync(fd);
     throw error;
   }
+}
+
+/** What is known of an open file before it is looked at. */
+interface KnownFile {
+  readonly start?: number;
+  readonly limit?: number;
+  /** The file id, if the descriptor has been checked: then it is not checked again. */
+  readonly seen?: FileId;
+  /** The name used in error messages. */
+  readonly name?: string;
+  /** Only with `seen`: its size. */
+  readonly size?: number;
 }
 
 class DescriptorSource implements Source {
@@ -145,11 +157,7 @@ class DescriptorSource implements Source {
     fd: number,
     owner: "caller" | "holder" | "fs" | "libc",
     libc: Libc | undefined,
-    start = 0,
-    limit?: number,
-    seen?: FileId,
-    name = `the descriptor ${fd}`,
-    size = Infinity,
+    { start = 0, limit, seen, name = `the descriptor ${fd}`, size = Infinity }: KnownFile = {},
   ) {
     this.descriptor = fd;
     this.#name = name;
@@ -250,7 +258,7 @@ class FsFileSource implements Source {
       return;
     }
     descriptors.set(file, fd);
-    this.#found = new DescriptorSource(dup, "libc", libc, 0, undefined, id, undefined, stat.size);
+    this.#found = new DescriptorSource(dup, "libc", libc, { seen: id, size: stat.size });
   }
 
   get descriptor(): number | string {

@@ -62,8 +62,6 @@ export class NativeTransfer {
   /** For how much of the transfer a cork makes it faster. */
   #pays: Corked = "never";
   #hasWaited = false;
-  /** Set if no descriptor could be duplicated because the process has none left. */
-  #short: string | undefined;
   /** Undefined if this thread may block on the disk, or if nothing tells whether the file is in memory. */
   #readAhead: ReadAhead | undefined;
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
@@ -84,24 +82,26 @@ export class NativeTransfer {
     }
   }
 
-  #begin(): void {
+  /** Returns the reason to copy if a duplicate is needed and cannot be had. */
+  #begin(): string | undefined {
     const { libc } = this.#route;
     const { header, trailer, remaining, callsBack, options } = this.#transfer;
     this.#begun = true;
-    if (callsBack) this.#short = this.#own();
-    if (this.#short !== undefined) return;
+    const missing = callsBack ? this.#own() : undefined;
+    if (missing !== undefined) return missing;
     // With a rate limit nothing is held back between the pieces.
     if (options.rateLimit === undefined) this.#pays = corkFor(libc, this.#out, remaining);
     // Where only a header has to share a segment with the file, MSG_MORE saves the cork's two system calls.
     this.#corked = this.#pays !== "never" || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
     if (this.#corked) libc.cork(this.#out, true);
+    return undefined;
   }
 
   /** Sends what can be sent without waiting. Throws the system's errors. */
   step(): Outcome {
     const transfer = this.#transfer;
-    if (!this.#begun) this.#begin();
-    if (this.#short !== undefined) return { copy: this.#short };
+    const missing = this.#begun ? undefined : this.#begin();
+    if (missing !== undefined) return { copy: missing };
     if (transfer.header.length > 0) {
       const outcome = this.#bytes("header", transfer.remaining > 0 || transfer.trailer.length > 0);
       if (outcome !== "done") return outcome;
@@ -189,8 +189,8 @@ export class NativeTransfer {
     const { socket } = this.#route;
     const transfer = this.#transfer;
     this.#flow();
-    this.#short = this.#own();
-    if (this.#short !== undefined) return this.#short;
+    const missing = this.#own();
+    if (missing !== undefined) return missing;
     this.#observe();
     transfer.watch(() => socket.alive(this.#out));
     const { stop } = transfer;
