@@ -1829,17 +1829,23 @@ test(
   { ...DENO, skip: missing("strace") },
 );
 
-/** The lines of a trace, those that were interrupted by another thread's in one piece. */
+/**
+ * The lines of a trace, those that were interrupted by another thread's in one piece, where they ended. A `close()`
+ * stands where it began: before it has ended, another thread may have got the number from `open()`.
+ */
 function joined(text: string): string[] {
   const open = new Map<string, string>();
   return text.split("\n").flatMap((line) => {
-    const [, thread] = /^(\d+) /.exec(line) ?? [];
+    const [, thread, call] = /^(\d+) +(\w+)?/.exec(line) ?? [];
     if (line.endsWith("<unfinished ...>")) {
-      open.set(thread, line.slice(0, -"<unfinished ...>".length));
+      const begun = line.slice(0, -"<unfinished ...>".length);
+      if (call === "close") return [begun];
+      open.set(thread, begun);
       return [];
     }
-    const resumed = /<\.\.\. \w+ resumed>(.*)$/.exec(line);
-    return [resumed ? (open.get(thread) ?? "") + resumed[1] : line];
+    const resumed = /<\.\.\. (\w+) resumed>(.*)$/.exec(line);
+    if (resumed?.[1] === "close") return [];
+    return [resumed ? (open.get(thread) ?? "") + resumed[2] : line];
   });
 }
 
