@@ -23,12 +23,16 @@ type Runtime = typeof RUNTIMES[number];
 /** As the lines that are printed name them. */
 const SHOWN = { deno: "Deno", bun: "Bun" } as const;
 
-/** What came of a run: names. */
+/** What came of a run: names, and of each failure the text of its error. */
 interface Results {
   readonly passed: string[];
   readonly failed: string[];
   readonly skipped: string[];
+  readonly errors: string[];
 }
+
+/** Lines printed of one error: a comparison of long texts fills pages. */
+const ERROR_LINES = 15;
 
 interface Options {
   readonly files: readonly string[];
@@ -38,7 +42,7 @@ interface Options {
 
 /** The test cases of a JUnit report, whose suites nest. */
 function readReport(path: string): Results {
-  const results: Results = { passed: [], failed: [], skipped: [] };
+  const results: Results = { passed: [], failed: [], skipped: [], errors: [] };
   const xml = fs.existsSync(path) ? fs.readFileSync(path, "utf8") : "";
   for (
     const [, attributes, empty, content] of xml.matchAll(
@@ -48,14 +52,26 @@ function readReport(path: string): Results {
     const name = unescapeXml(/\bname="([^"]*)"/.exec(attributes)?.[1] ?? "a test without a name");
     if (empty || !/<(failure|error|skipped)\b/.test(content ?? "")) results.passed.push(name);
     else if (/<skipped\b/.test(content)) results.skipped.push(name);
-    else results.failed.push(name);
+    else {
+      results.failed.push(name);
+      const error = /<(?:failure|error)\b[^>]*>([^]*?)<\/(?:failure|error)>/.exec(content)?.[1] ?? "";
+      results.errors.push(unescapeXml(error).trim().split("\n").slice(0, ERROR_LINES).join("\n"));
+    }
   }
   return results;
 }
 
 function unescapeXml(text: string): string {
-  const characters: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", "#39": "'", amp: "&" };
-  return text.replace(/&(lt|gt|quot|apos|#39|amp);/g, (_, name) => characters[name]);
+  const characters: Record<string, string> = {
+    lt: "<",
+    gt: ">",
+    quot: '"',
+    apos: "'",
+    "#39": "'",
+    "#10": "\n",
+    amp: "&",
+  };
+  return text.replace(/&(lt|gt|quot|apos|#39|#10|amp);/g, (_, name) => characters[name]);
 }
 
 function run(command: string, args: string[]): Promise<number | null> {
@@ -106,6 +122,7 @@ if (files.length === 0) throw new TypeError(`no file of tests has ${positionals.
 const reports = fs.mkdtempSync(join(tmpdir(), "sendfile-reports-"));
 const sum = { passed: 0, failed: 0, skipped: 0 };
 const failed: string[] = [];
+const errors: string[] = [];
 for (const runtime of runtimes) {
   const name = SHOWN[runtime];
   const report = join(reports, `${runtime}.xml`);
@@ -120,11 +137,12 @@ for (const runtime of runtimes) {
   const counts = [results.passed.length, results.failed.length, results.skipped.length];
   console.log(`${name}: ${counts[0]} passed, ${counts[1]} failed, ${counts[2]} skipped`);
   failed.push(...results.failed.map((test) => `${name}: failed: ${test}`));
+  errors.push(...results.errors.map((error, i) => `${name}: ${results.failed[i]}\n${error}\n`));
   sum.passed += counts[0];
   sum.failed += counts[1];
   sum.skipped += counts[2];
 }
 fs.rmSync(reports, { recursive: true });
-if (failed.length > 0) console.log(`\n${failed.join("\n")}`);
+if (failed.length > 0) console.log(`\n${[...errors, ...failed].join("\n")}`);
 console.log(`${sum.passed} passed, ${sum.failed} failed${sum.skipped > 0 ? `, ${sum.skipped} skipped` : ""}`);
 process.exitCode = sum.failed > 0 ? 1 : 0;
