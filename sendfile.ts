@@ -112,7 +112,7 @@ function begin(
   observer: Observer | undefined,
   calledAt: number | undefined,
 ): number | Promise<number> {
-  const route = choose(target, file, options.zeroCopy);
+  const route = choose(target, file, options.zeroCopy, observer?.holdsSocket);
   const transfer = openTransfer(target, route, options, observer, calledAt);
   if ("reason" in route) return settle(transfer, byCopy(transfer, route.reason));
   const native = new NativeTransfer(transfer, route);
@@ -214,6 +214,7 @@ function choose(
   target: SocketAdapter,
   file: SendfileFile | SeenFile,
   zeroCopy = true,
+  held = false,
 ): NativeRoute | { source: Source; reason: string } {
   const libc = loadLibc();
   const source = openSource(file, typeof libc === "string" ? undefined : libc);
@@ -223,7 +224,7 @@ function choose(
     const missing = whyNotHere(libc);
     if (missing !== undefined) return { source, reason: missing };
     if (!hasDescriptor(source)) return { source, reason: String(source.descriptor) };
-    const socket = target.open(libc);
+    const socket = target.open(libc, held);
     return typeof socket === "string" ? { source, reason: socket } : { libc, source, socket };
   } catch (error) {
     source.close();

@@ -14,8 +14,11 @@ export interface Descriptor {
 
 /** One kind of socket object, behind one face. */
 export interface SocketAdapter {
-  /** Its descriptor, or the reason why the native way is closed to it. */
-  open(libc: Libc): Descriptor | string;
+  /**
+   * Its descriptor, or the reason why the native way is closed to it. `held`: the caller keeps the socket open, so that
+   * a descriptor that was found before is still the socket's.
+   */
+  open(libc: Libc, held?: boolean): Descriptor | string;
   /**
    * Writes some of `bytes` by the runtime's own means, once it has room for them; resolves to how many. `signal`
    * ends the wait for room.

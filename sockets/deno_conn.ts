@@ -34,9 +34,12 @@ export class DenoConn implements SocketAdapter {
     this.#conn = conn;
   }
 
-  open(libc: Libc): Descriptor | string {
+  open(libc: Libc, held = false): Descriptor | string {
     const known = this.#known;
-    if (known?.libc === libc && known.descriptor.alive(known.descriptor.fd)) return known.descriptor;
+    // The check takes three system calls.
+    if (known?.libc === libc && (held || known.descriptor.alive(known.descriptor.fd))) {
+      return known.descriptor;
+    }
     this.#known = undefined;
     if ("handshake" in this.#conn) return TLS;
     const local = this.#conn.localAddr;
