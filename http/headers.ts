@@ -147,3 +147,10 @@ export function overlay(first: FieldList, second: FieldList): FieldList {
 export function dropFields(fields: Fields, unwanted: (name: string) => boolean): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => !unwanted(name)));
 }
+
+/** The fields one by one: a name with several values occurs several times. */
+export function pairsOf(fields: Fields): [name: string, value: string][] {
+  return Object.entries(fields).flatMap(([name, value]): [string, string][] =>
+    typeof value === "string" ? [[name, value]] : value.map((value) => [name, value])
+  );
+}

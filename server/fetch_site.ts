@@ -2,7 +2,9 @@ import * as fs from "node:fs";
 import { OWN_SERVER } from "../http/keep_file.ts";
 import { resolveOptions } from "../http/options.ts";
 import type { ResolvedOptions } from "../http/options.ts";
+import { pairsOf } from "../http/headers.ts";
 import { fileStreamOf } from "../http/send/fetch_response.ts";
+import { takeKeptFile } from "../http/send/lazy_response.ts";
 import type { Exchange, HandedOver, Site } from "./connection.ts";
 import type { Head, Malformed } from "./request_head.ts";
 import { requestOf, type RequestSource } from "./lazy_request.ts";
@@ -65,12 +67,11 @@ export class FetchSite implements Site {
   }
 
   #reply(visit: Visit, response: unknown): Reply {
-    const parts = partsOf(response);
+    const { status, fields, content } = messageOf(response);
     const { head: request } = visit;
     const { old, method } = request;
-    const content = contentOf(parts);
-    const { head, saysClose, framing } = frame(request, parts, lengthOf(content));
-    const hasBody = method !== "HEAD" && parts.status !== 204 && parts.status !== 304;
+    const { head, saysClose, framing } = frame(request, { status, fields }, lengthOf(content));
+    const hasBody = method !== "HEAD" && status !== 204 && status !== 304;
     if (!hasBody && content !== undefined) discard(content);
     const body = !hasBody
       ? undefined
@@ -79,7 +80,7 @@ export class FetchSite implements Site {
       : content;
     return {
       kind: "reply",
-      status: parts.status,
+      status,
       head,
       old,
       body,
@@ -137,6 +138,23 @@ function isPreface(head: Uint8Array): boolean {
 type Content = Exclude<Reply["body"], { stream: unknown }> | ReadableStream<Uint8Array>;
 
 const utf8 = new TextEncoder();
+
+/** What we send of a handler's response. */
+interface Message {
+  readonly status: number;
+  readonly fields: ResponseParts["fields"];
+  readonly content: Content;
+}
+
+function messageOf(response: unknown): Message {
+  const kept = takeKeptFile(response);
+  if (kept) {
+    const { status, fields, body: file, rateLimit } = kept;
+    return { status, fields: pairsOf(fields), content: { file, rateLimit } };
+  }
+  const parts = partsOf(response);
+  return { status: parts.status, fields: parts.fields, content: contentOf(parts) };
+}
 
 /** The body of a response in the form in which we send it. */
 function contentOf({ body, fields }: ResponseParts): Content {

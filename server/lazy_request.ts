@@ -1,4 +1,5 @@
 import { KEEP_FILE, type KeepFile } from "../http/keep_file.ts";
+import { standIn } from "../http/stand_in.ts";
 import type { Head } from "./request_head.ts";
 
 /** The data from which a request is made on demand. */
@@ -140,32 +141,13 @@ function prepare(): boolean {
   try {
     const headers = new Headers();
     guard = Object.getOwnPropertySymbols(headers).find(({ description }) => description === "guard");
-    stand(LazyHeaders.prototype, Headers.prototype, headers);
+    standIn(LazyHeaders.prototype, Headers.prototype, headers);
     const request = new Request("http://localhost/");
     inner = Object.getOwnPropertySymbols(request).find(({ description }) => description === "request");
-    stand(LazyRequest.prototype, Request.prototype, request);
+    standIn(LazyRequest.prototype, Request.prototype, request);
     return behaves();
   } catch {
     return false;
-  }
-}
-
-/**
- * Makes instances of `lazy` pass for instances of `real`: `instanceof` holds, and each own property that the runtime
- * sets on its instances is read from the real object.
- */
-function stand(lazy: { readonly real: object }, real: object, sample: object): void {
-  Object.setPrototypeOf(lazy, real);
-  delete (lazy as { constructor?: unknown }).constructor;
-  for (const symbol of Object.getOwnPropertySymbols(sample)) {
-    Object.defineProperty(lazy, symbol, {
-      get(this: { real: Inside }) {
-        return this.real[symbol];
-      },
-      set(this: { real: Inside }, value: unknown) {
-        this.real[symbol] = value;
-      },
-    });
   }
 }
 

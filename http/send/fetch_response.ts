@@ -3,9 +3,10 @@ import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
 import { REASONS, type RequestHead, type ResponsePlan } from "../file_response.ts";
 import { Chunks } from "./body.ts";
 import { type FileBody, isFileBody, type OpenFile } from "../root/open_file.ts";
-import { type Fields, valueOf } from "../headers.ts";
+import { type Fields, pairsOf, valueOf } from "../headers.ts";
 import type { KeepFile } from "../keep_file.ts";
 import type { ResolvedOptions } from "../options.ts";
+import { lazyResponse } from "./lazy_response.ts";
 import { loadSmall } from "./small.ts";
 import { isDeno } from "../../runtime.ts";
 
@@ -102,15 +103,16 @@ function toKept(
   { rateLimit }: ResolvedOptions,
   keep: KeepFile,
 ): Response {
-  const chunks = new Chunks(body, rateLimit);
   let isFree = true;
   const take = () => isFree && !(isFree = false);
-  const stream = streamOf(chunks, take);
-  remember(stream, { body, rateLimit, isBunFile: false, take });
   keep(() => {
-    if (take()) chunks.close();
+    if (take()) fs.closeSync(body.file.fd);
   });
-  return new Response(stream, initOf(status, headers));
+  return lazyResponse({ status, fields: headers, body, rateLimit, take }, () => {
+    const stream = streamOf(new Chunks(body, rateLimit), take);
+    remember(stream, { body, rateLimit, isBunFile: false, take });
+    return new Response(stream, initOf(status, headers));
+  });
 }
 
 /** Adds the fields that Bun.serve sends with a GET and omits with the same HEAD. */
@@ -227,8 +229,5 @@ function initOf(status: number, headers: Fields): ResponseInit {
 
 function toInit(headers: Fields): HeadersInit {
   const lists = Object.values(headers).some((value) => typeof value !== "string");
-  if (!lists) return headers as Record<string, string>;
-  return Object.entries(headers).flatMap(([name, value]): [string, string][] =>
-    typeof value === "string" ? [[name, value]] : value.map((value) => [name, value])
-  );
+  return lists ? pairsOf(headers) : headers as Record<string, string>;
 }

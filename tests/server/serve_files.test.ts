@@ -226,6 +226,18 @@ test("serve trusts no length that is not the file's", () =>
     }
   }), { only });
 
+test("serve refuses a response whose file it has sent before", () =>
+  withFiles(async (root) => {
+    let response: Promise<Response> | undefined;
+    const handler: ServeHandler = (request) => response ??= serveFile(request, join(root, "65537.bin"));
+    const onError = () => new Response("used", { status: 500 });
+    await withServed(served(handler, { onError }), async ({ port }) => {
+      assertSame((await ask(port, "/")).body, files.get("65537.bin")!, "the file");
+      const { status, body } = await ask(port, "/");
+      assertEquals([status, String(body)], [500, "used"]);
+    });
+  }), { only });
+
 test("serve ends the connection where a file becomes shorter under it", () =>
   withFiles(async (root) => {
     const path = join(root, "20000003.bin");

@@ -1,0 +1,95 @@
+import { standIn } from "../stand_in.ts";
+import type { Fields } from "../headers.ts";
+import type { FileBody } from "../root/open_file.ts";
+
+/** A response whose body is an open file. */
+export interface KeptFile {
+  readonly status: number;
+  readonly fields: Fields;
+  readonly body: FileBody;
+  readonly rateLimit: number | undefined;
+  /** Returns true if the caller now owns the file and must close it; false if another owner has taken it before. */
+  take(): boolean;
+}
+
+/**
+ * A file as a `Response`, for a server that sends the file itself. Most handlers return such a response untouched,
+ * and its stream and headers would cost more than sending a small file. Everything but the status creates the real
+ * object first, which the prototype's own methods find under the symbols that they look for.
+ */
+class LazyResponse {
+  readonly #kept: KeptFile;
+  readonly #make: () => Response;
+  #real: Response | undefined;
+  #isSent = false;
+
+  constructor(kept: KeptFile, make: () => Response) {
+    this.#kept = kept;
+    this.#make = make;
+  }
+
+  get status(): number {
+    return this.#kept.status;
+  }
+
+  get ok(): boolean {
+    const { status } = this.#kept;
+    return status >= 200 && status < 300;
+  }
+
+  get real(): Response {
+    if (this.#real) return this.#real;
+    const real = this.#make();
+    if (this.#isSent) real.body!.cancel().catch(() => {/* only to mark the body as used */});
+    return this.#real = real;
+  }
+
+  takeUntouched(): KeptFile | undefined {
+    if (this.#real || this.#isSent || !this.#kept.take()) return undefined;
+    this.#isSent = true;
+    return this.#kept;
+  }
+}
+
+let isLazy: boolean | undefined;
+
+/** The Response for `kept`. `make` creates the real object, whose body is a stream that takes the file when it is read. */
+export function lazyResponse(kept: KeptFile, make: () => Response): Response {
+  isLazy ??= prepare();
+  return isLazy ? new LazyResponse(kept, make) as unknown as Response : make();
+}
+
+/**
+ * The file of a response of {@link lazyResponse} that nobody has touched; the caller closes it, and the body of the
+ * response counts as used. Undefined for all other responses.
+ */
+export function takeKeptFile(response: unknown): KeptFile | undefined {
+  return response instanceof LazyResponse ? response.takeUntouched() : undefined;
+}
+
+/**
+ * Gives our class the prototype of the runtime's class. False if the runtime's methods then behave differently: where
+ * it reads private fields, which a prototype cannot provide, they throw.
+ */
+function prepare(): boolean {
+  try {
+    standIn(LazyResponse.prototype, Response.prototype, new Response());
+    return behaves();
+  } catch {
+    return false;
+  }
+}
+
+function behaves(): boolean {
+  const kept = { status: 206, fields: {}, body: {} as FileBody, rateLimit: undefined, take: () => true };
+  const make = () => new Response(new ReadableStream(), { status: 206, headers: { a: "b" } });
+  const lazy = () => new LazyResponse(kept, make) as unknown as Response;
+  const sent = lazy();
+  takeKeptFile(sent);
+  const copies = [lazy(), lazy().clone(), new Response(lazy().body, lazy())];
+  return sent.bodyUsed &&
+    copies.every((copy) =>
+      copy instanceof Response && copy.status === 206 && copy.ok && !copy.bodyUsed &&
+      copy.body instanceof ReadableStream && copy.headers.get("A") === "b"
+    );
+}
