@@ -2,6 +2,7 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { descriptors } from "../support/data.ts";
+import { allocated } from "./allocated.ts";
 import { Failure } from "./scene.ts";
 import { ROUNDS } from "./scenes.ts";
 
@@ -19,9 +20,10 @@ export interface Played {
   readonly ms: number;
   /** Of this process afterwards. */
   readonly descriptors: number;
-  /** Bytes, after a collection of the garbage: resident, and what JavaScript holds. */
+  /** Bytes, after a collection of the garbage: resident, what JavaScript holds, and {@link allocated}. */
   readonly memory: number;
   readonly heap: number;
+  readonly allocated?: number;
   readonly failure?: { readonly seed?: number; readonly request?: number; readonly text: string };
 }
 
@@ -54,7 +56,14 @@ async function play({ scene, seed, requests }: Command): Promise<Played> {
   const ms = Math.round(performance.now() - began);
   await settle();
   const { rss, heapUsed } = process.memoryUsage();
-  return { ...outcome, ms, descriptors: descriptors().length, memory: rss, heap: heapUsed };
+  return {
+    ...outcome,
+    ms,
+    descriptors: descriptors().length,
+    memory: rss,
+    heap: heapUsed,
+    allocated: allocated(),
+  };
 }
 
 if (import.meta.main) {

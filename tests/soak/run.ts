@@ -74,10 +74,9 @@ class Player {
   get growth(): string | undefined {
     const { first, last } = this;
     if (!first || !last) return undefined;
-    const was = `after ${WARM} rounds ${shown(first)}`;
-    if (last.descriptors > first.descriptors + FEW) return `${this.runtime}: ${shown(last)}; ${was}`;
-    if (last.heap > first.heap + NOISE) return `${this.runtime}: ${shown(last)}; ${was}`;
-    return last.memory > SPLIT * first.memory ? `${this.runtime}: ${shown(last)}; ${was}` : undefined;
+    const hasGrown = last.descriptors > first.descriptors + FEW || last.heap > first.heap + NOISE ||
+      (last.allocated ?? 0) > (first.allocated ?? 0) + NOISE || last.memory > SPLIT * first.memory;
+    return hasGrown ? `${this}` : undefined;
   }
 
   toString(): string {
@@ -89,8 +88,9 @@ class Player {
 
 const NOTHING: Played = { requests: 0, counts: {}, ms: 0, descriptors: 0, memory: 0, heap: 0 };
 
-function shown({ descriptors, memory, heap }: Played): string {
-  return `${descriptors} descriptors, ${mib(memory)} of memory, ${mib(heap)} of heap`;
+function shown({ descriptors, memory, heap, allocated }: Played): string {
+  const native = allocated === undefined ? "" : `, ${mib(allocated)} allocated`;
+  return `${descriptors} descriptors, ${mib(memory)} of memory, ${mib(heap)} of heap${native}`;
 }
 
 function mib(bytes: number): string {
