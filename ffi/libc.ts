@@ -58,6 +58,11 @@ export const commonBlocking: Symbols = {
   preadAway: { name: "pread", ...commonSymbols.pread },
 };
 
+const text = new TextEncoder();
+
+/** Bytes of the longest path on Linux, with its NUL. */
+const PATH_MAX = 4096;
+
 /** Bytes of an {@link Endpoint}. */
 const ENDPOINT = 18;
 
@@ -83,6 +88,9 @@ export class Libc {
   readonly #length = new Uint32Array(1);
   readonly #value = new Int32Array(1);
   readonly #linger = new Int32Array(2);
+  readonly #path = new Uint8Array(PATH_MAX);
+  /** All of it but the last byte, which is for the NUL. */
+  readonly #pathText = this.#path.subarray(0, PATH_MAX - 1);
   readonly #pollfd = new Int32Array(2);
   readonly #polled = new Int32Array(2 * POLLED);
   readonly #one: number | bigint;
@@ -263,6 +271,18 @@ export class Libc {
   stat(fd: number): FileStat | number {
     const result = this.system.stat(this.library, fd, this.#stat);
     return result < 0 ? this.#failed() : this.#stat;
+  }
+
+  /**
+   * The stat of what `path` leads to; undefined if there is an error, or if we cannot ask this system. The next call
+   * reuses the object. Deno's permissions do not apply.
+   */
+  statPath(path: string): FileStat | undefined {
+    const { read, written } = text.encodeInto(path, this.#pathText);
+    if (read < path.length) return undefined;
+    this.#path[written] = 0;
+    const result = this.system.statPath?.(this.library, this.#path, this.#stat) ?? -1;
+    return result < 0 ? undefined : this.#stat;
   }
 
   /** The real path of an open descriptor; undefined if the system does not tell. Not exact if the name is not UTF-8. */

@@ -1,7 +1,7 @@
 import { epollBlocking, epollSymbols, openEpoll } from "./epoll.ts";
 import { absentPages, pageCacheSymbols, readNow, startReading } from "./page_cache.ts";
 import type { Library } from "./library.ts";
-import { readMode, readTimes, type System, uint64 } from "./system.ts";
+import { type FileStat, readMode, readTimes, type System, uint64 } from "./system.ts";
 import { unixErrors } from "./unix_errors.ts";
 
 const text = new TextEncoder();
@@ -13,6 +13,9 @@ const offsetInOut = new Uint32Array(2);
 /** struct stat: st_mode is at different offsets on the two architectures. */
 const stat = new DataView(new ArrayBuffer(144));
 const statBytes = new Uint8Array(stat.buffer);
+
+/** fcntl.h: relative paths start at the working directory. */
+const AT_FDCWD = -100;
 
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
@@ -42,6 +45,7 @@ const O_CLOEXEC = 0x80000;
 export function linux(arch: "x64" | "arm64"): System {
   // asm/unistd.h and asm/stat.h
   const SYS_fstat = arch === "x64" ? 5 : 80;
+  const SYS_newfstatat = arch === "x64" ? 262 : 79;
   const SYS_preadv2 = arch === "x64" ? 327 : 286;
   let links = -1;
   // A directory that stays open: a readlink relative to it takes 2.3 µs, from / 3.8 µs.
@@ -50,6 +54,13 @@ export function linux(arch: "x64" | "arm64"): System {
     return links;
   };
   const modeAt = arch === "x64" ? 24 : 16;
+  const readStat = (into: FileStat): void => {
+    into.dev = stat.getBigUint64(0, true);
+    into.ino = stat.getBigUint64(8, true);
+    readMode(into, stat.getUint32(modeAt, true));
+    readTimes(into, stat, 88);
+    into.size = uint64(stat, 48);
+  };
   const triplet = arch === "x64" ? "x86_64-linux-gnu" : "aarch64-linux-gnu";
   const musl = arch === "x64" ? "x86_64" : "aarch64";
   return {
@@ -78,6 +89,8 @@ export function linux(arch: "x64" | "arm64"): System {
        * one layout for all architectures, but first looks up an empty path.
        */
       fstat: { name: "syscall", args: ["usize", "i32", "buffer"], returns: "i32" },
+      /** long syscall(SYS_newfstatat, int dirfd, const char *pathname, struct stat *statbuf, int flags) */
+      fstatat: { name: "syscall", args: ["usize", "i32", "buffer", "buffer", "i32"], returns: "i32" },
       /** int fcntl(int fd, int cmd, ... arg): on these two ABIs a variadic argument is passed like any other */
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
       /** ssize_t readlinkat(int dirfd, const char *pathname, char *buf, size_t bufsiz) */
@@ -115,12 +128,12 @@ export function linux(arch: "x64" | "arm64"): System {
     fcntl: ({ call }, fd, command, argument) => call.fcntl(fd, command, argument),
     stat({ call, wide }, fd, into) {
       const result = call.fstat(wide(SYS_fstat), fd, statBytes);
-      if (result < 0) return result;
-      into.dev = stat.getBigUint64(0, true);
-      into.ino = stat.getBigUint64(8, true);
-      readMode(into, stat.getUint32(modeAt, true));
-      readTimes(into, stat, 88);
-      into.size = uint64(stat, 48);
+      if (result >= 0) readStat(into);
+      return result;
+    },
+    statPath({ call, wide }, path, into) {
+      const result = call.fstatat(wide(SYS_newfstatat), AT_FDCWD, path, statBytes, 0);
+      if (result >= 0) readStat(into);
       return result;
     },
     pageCache: {

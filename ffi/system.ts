@@ -36,6 +36,8 @@ export interface System {
   fcntl(library: Library, fd: number, command: number, argument: number): number;
   /** Reads `struct stat` of an open descriptor into `into`; below zero as C does. */
   stat(library: Library, fd: number, into: FileStat): number;
+  /** Present on Linux: reads `struct stat` of what a path leads to. `path` ends with a NUL. */
+  statPath?(library: Library, path: Uint8Array, into: FileStat): number;
   /**
    * One sendfile call. Returns the bytes sent if any were, even if the call ended with an error; 0 at the end of the
    * file; otherwise -1 with errno set.

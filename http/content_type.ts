@@ -34,12 +34,15 @@ export function contentType(path: string): string {
  * As {@link contentType}, for an open file. If the name has no extension (LICENSE, Makefile), the file's first bytes
  * decide, so that browsers show text instead of downloading it.
  */
-export function contentOf(file: Pick<OpenFile, "path" | "fd" | "ino" | "size">): Content | Promise<Content> {
+export function contentOf(
+  file: Pick<OpenFile, "path" | "fd" | "ino" | "size" | "content">,
+): Content | Promise<Content> {
   const { path } = file;
   if (/\.svgz$/i.test(path)) return SVGZ;
   if (extname(path) !== "") return { type: contentType(path) };
-  const sample = new Uint8Array(Math.min(SAMPLE, file.size));
+  const sample = file.content?.subarray(0, SAMPLE) ?? new Uint8Array(Math.min(SAMPLE, file.size));
   const told = (bytes: number) => isText(sample.subarray(0, bytes)) ? TEXT : { type: contentType(path) };
+  if (file.content) return told(sample.length);
   const unreadable = () => ({ type: contentType(path) }); // the response will report the error
   try {
     const bytes = readAt(file, sample, 0);

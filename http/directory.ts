@@ -1,4 +1,3 @@
-import * as fs from "node:fs";
 import { quality } from "./rfc9110/quality.ts";
 import {
   planFailure,
@@ -8,11 +7,11 @@ import {
   type RequestHead,
   type ResponsePlan,
 } from "./file_response.ts";
-import { FORBIDDEN, type HttpFailure, NOT_FOUND, type OpenFile } from "./root/open_file.ts";
+import { closeFile, FORBIDDEN, type HttpFailure, NOT_FOUND, type OpenFile } from "./root/open_file.ts";
 import { planListing } from "./listing.ts";
 import { locationOf } from "./location.ts";
 import { warnOfMissingRoot } from "./root/missing_root.ts";
-import type { ResolvedDirectoryOptions } from "./options.ts";
+import { type ResolvedDirectoryOptions, usesCache } from "./options.ts";
 import { type Directory, type InsideFile, isPlain, openInside, type Target } from "./root/request_target.ts";
 
 /** The response plan for a request below `root`. */
@@ -29,11 +28,11 @@ export function planDirectory(
   let found = openNamed(root, names, resolved, slash);
   const redirect = redirectFrom(requestHead, resolved, target, found);
   if (redirect) {
-    if (found.kind === "file") fs.closeSync(found.fd);
+    if (found.kind === "file") closeFile(found);
     return redirect;
   }
   if (found.kind === "file" && slash) {
-    fs.closeSync(found.fd);
+    closeFile(found);
     found = NOT_FOUND;
   }
   if (found.kind === "directory") {
@@ -73,9 +72,10 @@ function redirectFrom(
 function open(
   root: string,
   names: readonly string[],
-  { dotfiles, followSymlinks }: ResolvedDirectoryOptions,
+  resolved: ResolvedDirectoryOptions,
 ): InsideFile | Directory | HttpFailure {
-  return openInside(root, names, dotfiles, followSymlinks);
+  const { dotfiles, followSymlinks } = resolved;
+  return openInside(root, names, dotfiles, followSymlinks, usesCache(resolved));
 }
 
 function isHidden(names: readonly string[]): boolean {

@@ -1,7 +1,7 @@
-import * as fs from "node:fs";
 import { type Field, precondition, rangeIsCurrent, type Validators } from "./rfc9110/preconditions.ts";
 import { httpDate, parseHttpDate } from "./rfc9110/date.ts";
 import {
+  closeFile,
   type FileBody,
   type HttpFailure,
   isFileBody,
@@ -21,8 +21,9 @@ import {
   valueOf,
 } from "./headers.ts";
 import type { HeaderFields } from "../types.ts";
-import { multipart } from "./rfc9110/multipart.ts";
-import type { ResolvedOptions } from "./options.ts";
+import { assemble, countOf, multipart } from "./rfc9110/multipart.ts";
+import { type ResolvedOptions, usesCache } from "./options.ts";
+import { openCached } from "./root/small_file_cache.ts";
 import { acceptedEncodings, type Encoding } from "./rfc9110/content_coding.ts";
 import { parseRange, type Range } from "./rfc9110/range.ts";
 import { applyInfo, type StdFileInfo } from "./file_info.ts";
@@ -60,6 +61,8 @@ export interface ResponsePlan {
   readonly failure?: HttpFailure;
   /** An additional text for the log. */
   readonly problem?: string;
+  /** How many bytes of the body are those of a file that were read for an earlier request. */
+  readonly cached?: number;
 }
 
 /** The methods that files support. */
@@ -143,7 +146,7 @@ export function planPath(
 ): ResponsePlan | Promise<ResponsePlan> {
   const other = planMethod(requestHead, resolved);
   if (other) return other;
-  const found = told?.isDirectory ? NOT_FOUND : openRegular(path);
+  const found = told?.isDirectory ? NOT_FOUND : usesCache(resolved) ? openCached(path) : openRegular(path);
   if (found.kind === "failure") return planFailure(requestHead, resolved, found);
   return planFile(requestHead, resolved, told ? applyInfo(told, found) : found, (ending) => {
     const sibling = openRegular(path + ending);
@@ -189,11 +192,12 @@ function planContent(
       encoding: chosen?.encoding ?? coding,
       coding,
     });
-    if (isFileBody(plan.body)) body = plan.body;
-    return plan;
+    if (!isFileBody(plan.body)) return plan;
+    body = plan.body;
+    return sent.content ? { ...plan, body: assemble(body, sent.content), cached: countOf(body) } : plan;
   } finally {
-    if (sent !== file) fs.closeSync(file.fd);
-    if (!body) fs.closeSync(sent.fd);
+    if (sent !== file) closeFile(file);
+    if (!body) closeFile(sent);
   }
 }
 

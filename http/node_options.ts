@@ -143,7 +143,9 @@ export function resolveStaticOptions(options: ServeStaticOptions): ResolvedDirec
     index: index === undefined ? undefined : listOf(index),
     extensions: listOf(extensions),
   });
-  return { ...directory, ...dotfilesOf(options, showDotfiles), redirect };
+  // `setHeaders` gets the stat of the open file.
+  const cache = directory.cache && options.setHeaders === undefined;
+  return { ...directory, ...dotfilesOf(options, showDotfiles), redirect, cache };
 }
 
 function listOf(names: false | string | readonly string[]): readonly string[] {

@@ -53,6 +53,12 @@ export interface FileOptions {
   headers?: readonly string[] | ((path: string, stat: FileInfo) => HeaderFields);
   /** Bytes of the body per second, for each response. @default no limit */
   rateLimit?: number;
+  /**
+   * Keep the bytes of files up to 64 KiB that are requested again and again, 16 MiB in all. Before they are sent,
+   * stat(2) must say that the file is unchanged, and after a second the file is read anew. Only on Linux with FFI.
+   * @default true
+   */
+  cache?: boolean;
 }
 
 /** Options of everything that serves a directory. */
@@ -100,8 +106,15 @@ export interface ResolvedOptions {
   readonly lastModified: boolean;
   /** Whether parts of files are sent. */
   readonly ranges: boolean;
+  /** Whether the bytes of small files are kept. */
+  readonly cache: boolean;
   /** The coding that the sender applies to a file of this type, if no precompressed sibling exists. */
   readonly codingFor?: (requestHead: RequestHead, type: string, file: OpenFile) => Encoding | undefined;
+}
+
+/** Whether a file may come from the cache of small files: its sender must then need no descriptor. */
+export function usesCache({ cache, rateLimit, codingFor }: ResolvedOptions): boolean {
+  return cache && rateLimit === undefined && codingFor === undefined;
 }
 
 export interface ResolvedDirectoryOptions extends ResolvedOptions {
@@ -124,6 +137,7 @@ export const SHARED_TYPES: OptionTypes = {
   immutable: BOOLEAN,
   precompressed: either(BOOLEAN, STRINGS),
   rateLimit: NUMBER,
+  cache: BOOLEAN,
 };
 
 const LINES_OR_FUNCTION = {
@@ -196,7 +210,10 @@ export function resolveDirectoryOptions(options: ServeDirectoryOptions): Resolve
 
 /** Resolves checked options for a file, except `Cache-Control`. */
 export function resolveFileOptions(
-  { headers, rateLimit, precompressed }: Pick<FileOptions, "headers" | "rateLimit" | "precompressed">,
+  { headers, rateLimit, precompressed, cache = true }: Pick<
+    FileOptions,
+    "headers" | "rateLimit" | "precompressed" | "cache"
+  >,
   cacheControl: string | undefined,
 ): ResolvedOptions {
   if (rateLimit !== undefined && !(rateLimit > 0 && Number.isFinite(rateLimit))) {
@@ -211,6 +228,7 @@ export function resolveFileOptions(
     etag: true,
     lastModified: true,
     ranges: true,
+    cache,
   };
 }
 

@@ -8,7 +8,7 @@ import { isFileBody } from "../http/root/open_file.ts";
 import type { ResolvedOptions } from "../http/options.ts";
 import { bytesOf } from "../http/send/parts.ts";
 import { stallLimit } from "../http/send/stall.ts";
-import { type Outcome, problemOf, type Sent, transmit } from "../http/send/socket.ts";
+import { FROM_CACHE, type Outcome, problemOf, type Sent, transmit } from "../http/send/socket.ts";
 import { yieldToEventLoop } from "../runtime.ts";
 import { adapterOf } from "../sockets/mod.ts";
 import { acknowledgedBy } from "../sockets/acknowledged.ts";
@@ -16,7 +16,7 @@ import { timedOut } from "../transfer/transfer.ts";
 import type { ConnectionLimitOptions, ConnectionLimits, LimitedConnection } from "./connection_limits.ts";
 import { type Head, type Malformed, parseHead } from "./request_head.ts";
 import { Reader } from "./reader.ts";
-import type { Reply } from "./reply.ts";
+import { join, type Reply } from "./reply.ts";
 import { giveUpReply, type Outlet, sendReply } from "./send_reply.ts";
 import type { Transport } from "./transport.ts";
 
@@ -72,6 +72,8 @@ type Persistence = "close" | "keep-alive" | undefined;
 
 /** Bytes of a request's body that are skipped. If the body is longer, the connection is closed. */
 const MAX_SKIPPED = 64 * 1024;
+
+const NOTHING = new Uint8Array(0);
 
 /** Milliseconds that we wait for a request in transit when the server stops. */
 const GRACE = 100;
@@ -427,7 +429,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
   #send(plan: ResponsePlan, connection: Persistence): Outcome | Promise<Outcome> {
     const head = headOf(plan, connection);
     const { body } = plan;
-    if (!isFileBody(body)) return this.#write(head, body);
+    if (!isFileBody(body)) return this.#write(head, body, plan.cached);
     this.#step("file");
     return transmit(this.transport.socket, head, body, this.#site.resolved.rateLimit, this.#closed.signal);
   }
@@ -446,12 +448,21 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     this.#step(what === "stream" && this.#hasEnded ? "deserted" : what);
   }
 
-  async #write(head: string, body: Uint8Array | string = ""): Promise<Outcome> {
+  /** `cached`: how many bytes of the body come from the cache of small files. */
+  #write(head: string, body: Uint8Array | string = "", cached?: number): Outcome | Promise<Outcome> {
     const content = typeof body === "string" ? Buffer.from(body) : body;
+    const sent = { bytes: cached ?? content.length, way: cached === undefined ? "-" : FROM_CACHE };
+    const all = join(head, content);
+    if (!all) return this.#writeLong(bytesOf(head), content, sent);
+    const written = this.transport.send?.(all) ?? 0;
+    return written === all.length ? sent : this.#writeLong(all.slice(written), NOTHING, sent);
+  }
+
+  async #writeLong(head: Uint8Array, content: Uint8Array, sent: Outcome): Promise<Outcome> {
     try {
-      await this.write(Buffer.concat([bytesOf(head), content.subarray(0, WITH_HEAD)]));
+      await this.write(Buffer.concat([head, content.subarray(0, WITH_HEAD)]));
       await this.write(content.subarray(WITH_HEAD));
-      return { bytes: content.length, way: "-" };
+      return sent;
     } catch (error) {
       const { aborted, reason } = this.#closed.signal; // Deno reports its own close as "operation canceled"
       return { bytes: 0, way: "-", problem: problemOf(aborted ? reason : error) };

@@ -3,8 +3,9 @@ import { OWN_SERVER } from "../http/keep_file.ts";
 import { resolveOptions } from "../http/options.ts";
 import type { ResolvedOptions } from "../http/options.ts";
 import { pairsOf } from "../http/headers.ts";
+import { isFileBody } from "../http/root/open_file.ts";
 import { fileStreamOf } from "../http/send/fetch_response.ts";
-import { takeKeptFile } from "../http/send/lazy_response.ts";
+import { takeKept } from "../http/send/lazy_response.ts";
 import type { Exchange, HandedOver, Site } from "./connection.ts";
 import type { Head, Malformed } from "./request_head.ts";
 import { requestOf, type RequestSource } from "./lazy_request.ts";
@@ -147,20 +148,23 @@ interface Message {
 }
 
 function messageOf(response: unknown): Message {
-  const kept = takeKeptFile(response);
+  const kept = takeKept(response);
   if (kept) {
-    const { status, fields, body: file, rateLimit } = kept;
-    return { status, fields: pairsOf(fields), content: { file, rateLimit } };
+    const { status, fields, body, rateLimit } = kept;
+    const content = isFileBody(body) ? { file: body, rateLimit } : toBytes(body);
+    return { status, fields: pairsOf(fields), content };
   }
   const parts = partsOf(response);
   return { status: parts.status, fields: parts.fields, content: contentOf(parts) };
 }
 
+function toBytes(body: Uint8Array | string | undefined): Uint8Array | undefined {
+  return typeof body === "string" ? utf8.encode(body) : body;
+}
+
 /** The body of a response in the form in which we send it. */
 function contentOf({ body, fields }: ResponseParts): Content {
-  if (body === null) return undefined;
-  if (typeof body === "string") return utf8.encode(body);
-  if (body instanceof Uint8Array) return body;
+  if (!(body instanceof ReadableStream)) return toBytes(body ?? undefined);
   const stream = fileStreamOf(body);
   if (!stream) return body;
   // A handler that set another Content-Length means another body, or made a mistake that must be visible.

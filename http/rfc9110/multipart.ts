@@ -42,3 +42,28 @@ export function multipart(
   });
   return { boundary, parts, trailer, length };
 }
+
+/** Bytes of the file in all parts. */
+export function countOf({ parts }: Pick<Parts, "parts">): number {
+  return parts.reduce((sum, { count }) => sum + count, 0);
+}
+
+const text = new TextEncoder();
+
+/** The bytes of a body of parts of `content`; without headers a view of it. */
+export function assemble(
+  { parts, trailer, length }: Parts,
+  content: Uint8Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> {
+  const [{ offset, count, header }] = parts;
+  if (parts.length === 1 && header === "" && trailer === "") return content.subarray(offset, offset + count);
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const { offset, count, header } of parts) {
+    at += text.encodeInto(header, bytes.subarray(at)).written;
+    bytes.set(content.subarray(offset, offset + count), at);
+    at += count;
+  }
+  text.encodeInto(trailer, bytes.subarray(at));
+  return bytes;
+}

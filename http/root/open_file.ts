@@ -5,8 +5,10 @@ import type { Parts } from "../rfc9110/multipart.ts";
 /** A regular file, open for reading. The receiver closes it. */
 export interface OpenFile {
   readonly kind: "file";
-  /** A descriptor of node:fs. */
+  /** A descriptor of node:fs; -1 if there is `content`. */
   readonly fd: number;
+  /** Its bytes, if they were read before (small_file_cache.ts). Nobody may change them. */
+  readonly content?: Uint8Array<ArrayBuffer>;
   /** The path it was opened by. */
   readonly path: string;
   /** A path to open it by again. It has no symlinks if the file was checked to be inside a root. */
@@ -19,6 +21,11 @@ export interface OpenFile {
   readonly nanoseconds: number;
   /** The last change of the inode (ctime), also by a rename: seconds since 1970. */
   readonly changed: number;
+}
+
+/** Closes a file, if it is not one whose bytes were read before. */
+export function closeFile({ fd, content }: OpenFile): void {
+  if (content === undefined) fs.closeSync(fd);
 }
 
 /** A body that comes from a file. The receiver closes `file`. */

@@ -6,6 +6,7 @@ import { exactFileId, isSameFile } from "../../ffi/file_id.ts";
 import { BAD_REQUEST, failure, type HttpFailure, NOT_FOUND, type OpenFile, openFile } from "./open_file.ts";
 import { RecentMap } from "../../recent_map.ts";
 import { lastSeen, saw } from "./real_path_cache.ts";
+import { cachedFile, isHot, keepFile } from "./small_file_cache.ts";
 import { isDeno } from "../../runtime.ts";
 
 /** A parsed request target. */
@@ -85,6 +86,8 @@ export interface Directory {
  *
  * A file that was found there less than a second ago is not looked up again (real_path_cache.ts).
  *
+ * With `cache` a small file that is requested often may come with its bytes (small_file_cache.ts).
+ *
  * `followSymlinks` drops the check of the descriptor's path, for roots that consist of symlinks: then symlinks may
  * lead anywhere, but names still cannot.
  *
@@ -95,20 +98,26 @@ export function openInside(
   names: readonly string[],
   dotfiles: boolean,
   followSymlinks = false,
+  cache = false,
 ): InsideFile | Directory | HttpFailure {
   if (!names.every((name) => isPlain(name, dotfiles))) return NOT_FOUND;
   const path = join(root, ...names);
+  // With `followSymlinks` a file may lie outside of the root, as if the path were the caller's own.
+  const within = followSymlinks ? undefined : root;
+  const cached = cache ? cachedFile(path, within) : undefined;
+  if (cached) return { ...cached, names };
   const found = openFile(path);
   if (found.kind === "failure") return found;
   try {
-    // With `followSymlinks` a cached file may lie outside of the root.
-    const known = found.kind === "file" && !followSymlinks ? lastSeen(root, path, found) : undefined;
+    const hot = cache && found.kind === "file" && isHot(path);
+    const known = found.kind === "file" && !followSymlinks && !hot ? lastSeen(root, path, found) : undefined;
     const told = known ?? pathOf(found.fd);
     const real = told ?? pathOfSame(found.fd, path);
     if (real !== undefined && (known !== undefined || followSymlinks || isInside(real, root))) {
       if (found.kind === "file") {
         if (known === undefined && told !== undefined && !followSymlinks) saw(root, path, found, real);
-        return { ...found, real, names };
+        const file = { ...found, real };
+        return { ...(hot && keepFile(path, file, within) || file), names };
       }
       fs.closeSync(found.fd);
       return { kind: "directory", path };

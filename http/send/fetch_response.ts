@@ -76,7 +76,7 @@ export async function toResponse(
   resolved: ResolvedOptions,
   keep?: KeepFile,
 ): Promise<Response> {
-  if (keep && isFileBody(plan.body)) return toKept(plan, plan.body, resolved, keep);
+  if (keep) return toKept(plan, resolved, keep);
   const loading = loadSmall(plan, requestHead, resolved, SMALL, scratch ??= new Uint8Array(SMALL));
   const { status, headers, body } = loading instanceof Promise ? await loading : loading;
   if (!isFileBody(body)) {
@@ -94,21 +94,24 @@ export async function toResponse(
 }
 
 /**
- * The Response for a server that sends files itself: the body is neither opened again nor read unless someone reads
- * it.
+ * The Response for a server that sends files itself: a file is neither opened again nor read unless someone reads the
+ * body.
  */
 function toKept(
-  { status, headers }: ResponsePlan,
-  body: FileBody,
+  { status, headers, body }: ResponsePlan,
   { rateLimit }: ResolvedOptions,
   keep: KeepFile,
 ): Response {
+  const kept = { status, fields: headers, body, rateLimit };
+  if (!isFileBody(body)) {
+    return lazyResponse({ ...kept, take: () => true }, () => new Response(body, initOf(status, headers)));
+  }
   let isFree = true;
   const take = () => isFree && !(isFree = false);
   keep(() => {
     if (take()) fs.closeSync(body.file.fd);
   });
-  return lazyResponse({ status, fields: headers, body, rateLimit, take }, () => {
+  return lazyResponse({ ...kept, take }, () => {
     const stream = streamOf(new Chunks(body, rateLimit), take);
     remember(stream, { body, rateLimit, isBunFile: false, take });
     return new Response(stream, initOf(status, headers));

@@ -10,7 +10,8 @@ import { SeenFile } from "../../files/source.ts";
 import type { Observer } from "../../transfer/transfer.ts";
 import { TruncatedError } from "./body.ts";
 import { type FileBody, type OpenFile, openRegular } from "../root/open_file.ts";
-import { countOf, optionsOf } from "./parts.ts";
+import { countOf } from "../rfc9110/multipart.ts";
+import { optionsOf } from "./parts.ts";
 import type { FileStream } from "./fetch_response.ts";
 import { stallLimit } from "./stall.ts";
 import {

@@ -1,29 +1,29 @@
 import { standIn } from "../stand_in.ts";
 import type { Fields } from "../headers.ts";
-import type { FileBody } from "../root/open_file.ts";
+import type { ResponsePlan } from "../file_response.ts";
 
-/** A response whose body is an open file. */
-export interface KeptFile {
+/** A response that a server sends without the help of a `Response`. */
+export interface KeptResponse {
   readonly status: number;
   readonly fields: Fields;
-  readonly body: FileBody;
+  readonly body: ResponsePlan["body"];
   readonly rateLimit: number | undefined;
-  /** Returns true if the caller now owns the file and must close it; false if another owner has taken it before. */
+  /** Returns true if the caller now owns a file and must close it; false if another owner has taken it before. */
   take(): boolean;
 }
 
 /**
  * A file as a `Response`, for a server that sends the file itself. Most handlers return such a response untouched,
- * and its stream and headers would cost more than sending a small file. Everything but the status creates the real
+ * and its body and headers would cost more than sending a small file. Everything but the status creates the real
  * object first, which the prototype's own methods find under the symbols that they look for.
  */
 class LazyResponse {
-  readonly #kept: KeptFile;
+  readonly #kept: KeptResponse;
   readonly #make: () => Response;
   #real: Response | undefined;
   #isSent = false;
 
-  constructor(kept: KeptFile, make: () => Response) {
+  constructor(kept: KeptResponse, make: () => Response) {
     this.#kept = kept;
     this.#make = make;
   }
@@ -40,11 +40,11 @@ class LazyResponse {
   get real(): Response {
     if (this.#real) return this.#real;
     const real = this.#make();
-    if (this.#isSent) real.body!.cancel().catch(() => {/* only to mark the body as used */});
+    if (this.#isSent) real.body?.cancel().catch(() => {/* only to mark the body as used */});
     return this.#real = real;
   }
 
-  takeUntouched(): KeptFile | undefined {
+  takeUntouched(): KeptResponse | undefined {
     if (this.#real || this.#isSent || !this.#kept.take()) return undefined;
     this.#isSent = true;
     return this.#kept;
@@ -53,17 +53,17 @@ class LazyResponse {
 
 let isLazy: boolean | undefined;
 
-/** The Response for `kept`. `make` creates the real object, whose body is a stream that takes the file when it is read. */
-export function lazyResponse(kept: KeptFile, make: () => Response): Response {
+/** The Response for `kept`. `make` creates the real object; if its body is a file, the stream takes it when it is read. */
+export function lazyResponse(kept: KeptResponse, make: () => Response): Response {
   isLazy ??= prepare();
   return isLazy ? new LazyResponse(kept, make) as unknown as Response : make();
 }
 
 /**
- * The file of a response of {@link lazyResponse} that nobody has touched; the caller closes it, and the body of the
- * response counts as used. Undefined for all other responses.
+ * What a response of {@link lazyResponse} that nobody has touched was made of; the caller closes its file, and the
+ * body of the response counts as used. Undefined for all other responses.
  */
-export function takeKeptFile(response: unknown): KeptFile | undefined {
+export function takeKept(response: unknown): KeptResponse | undefined {
   return response instanceof LazyResponse ? response.takeUntouched() : undefined;
 }
 
@@ -81,11 +81,11 @@ function prepare(): boolean {
 }
 
 function behaves(): boolean {
-  const kept = { status: 206, fields: {}, body: {} as FileBody, rateLimit: undefined, take: () => true };
+  const kept = { status: 206, fields: {}, body: undefined, rateLimit: undefined, take: () => true };
   const make = () => new Response(new ReadableStream(), { status: 206, headers: { a: "b" } });
   const lazy = () => new LazyResponse(kept, make) as unknown as Response;
   const sent = lazy();
-  takeKeptFile(sent);
+  takeKept(sent);
   const copies = [lazy(), lazy().clone(), new Response(lazy().body, lazy())];
   return sent.bodyUsed &&
     copies.every((copy) =>

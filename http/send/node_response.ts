@@ -9,9 +9,9 @@ import { type FileBody, isFileBody } from "../root/open_file.ts";
 import { describesFile, type Fields, isServers, letsCachesKeep, putFields, valueOf } from "../headers.ts";
 import { holdReading, holdReadingFor } from "./hold_reading.ts";
 import type { ResolvedOptions } from "../options.ts";
-import { countOf } from "./parts.ts";
+import { countOf } from "../rfc9110/multipart.ts";
 import { loadSmall } from "./small.ts";
-import { LeftError, type Outcome, problemOf, type Sent, transmit } from "./socket.ts";
+import { FROM_CACHE, LeftError, type Outcome, problemOf, type Sent, transmit } from "./socket.ts";
 import { isDeno } from "../../runtime.ts";
 
 /**
@@ -87,6 +87,7 @@ export async function deliver(
   }
   if (!isFileBody(body)) {
     response.end(body);
+    if (plan.cached !== undefined) return { status, bytes: plan.cached, way: FROM_CACHE };
     if (body instanceof Uint8Array && isFileBody(plan.body)) {
       return { status, bytes: countOf(plan.body), way: "copy (small)" };
     }

@@ -24,11 +24,6 @@ export function optionsOf(
   });
 }
 
-/** Bytes of the file in all parts. */
-export function countOf({ parts }: FileBody): number {
-  return parts.reduce((sum, { count }) => sum + count, 0);
-}
-
 const utf8 = new TextEncoder();
 
 /**

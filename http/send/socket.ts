@@ -6,7 +6,8 @@ import type { SendfileSocket } from "../../sockets/mod.ts";
 import { isLost, type Observer } from "../../transfer/transfer.ts";
 import { TruncatedError } from "./body.ts";
 import type { FileBody } from "../root/open_file.ts";
-import { countOf, optionsOf } from "./parts.ts";
+import { countOf } from "../rfc9110/multipart.ts";
+import { optionsOf } from "./parts.ts";
 
 /** The result of sending a response. */
 export interface Sent {
@@ -14,11 +15,17 @@ export interface Sent {
   readonly status: number;
   /** Bytes of the body that were passed to the system, without the headers of multipart parts. */
   readonly bytes: number;
-  /** How the file was sent: `sendfile`, `copy (reason)`, or `-` if no file was sent. */
+  /**
+   * How the file was sent: `sendfile`, `copy (reason)`, `cache` (a small file whose bytes were read for an earlier
+   * request), or `-` if no file was sent.
+   */
   readonly way: string;
   /** Why the response was cut off, or a detail that only the log may contain. */
   readonly problem?: string;
 }
+
+/** The way of a small file whose bytes were read for an earlier request. */
+export const FROM_CACHE = "cache";
 
 /**
  * The result of sending a body. If it has a problem, the connection must be closed: the client did not receive the

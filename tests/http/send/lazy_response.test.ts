@@ -1,7 +1,7 @@
 /** A response of a file that no one has read yet: whoever looks at it must see a real `Response`. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { OpenFile } from "../../../http/root/open_file.ts";
-import { type KeptFile, lazyResponse, takeKeptFile } from "../../../http/send/lazy_response.ts";
+import { type KeptResponse, lazyResponse, takeKept } from "../../../http/send/lazy_response.ts";
 import { isDeno } from "../../../runtime.ts";
 import { test } from "../../support/harness.ts";
 
@@ -9,7 +9,7 @@ import { test } from "../../support/harness.ts";
 function sample(): { response: Response; made: () => number } {
   let made = 0;
   let isFree = true;
-  const kept: KeptFile = {
+  const kept: KeptResponse = {
     status: 206,
     fields: { "ETag": '"x"' },
     body: { file: {} as OpenFile, parts: [], trailer: "", length: 4 },
@@ -66,23 +66,23 @@ test("lazyResponse makes the real object once, and not for the status", () => {
   assertEquals([response.headers.get("a"), made()], ["b", 1]);
 });
 
-test("takeKeptFile gives an untouched file once, and its response counts as used", async () => {
+test("takeKept gives an untouched file once, and its response counts as used", async () => {
   const { response } = sample();
-  assert(takeKeptFile(response));
-  assertEquals(takeKeptFile(response), undefined);
+  assert(takeKept(response));
+  assertEquals(takeKept(response), undefined);
   assert(response.bodyUsed);
   await assertRejects(() => response.text(), TypeError);
 }, { only: "deno" });
 
-test("takeKeptFile leaves a response alone that somebody has looked into", async () => {
+test("takeKept leaves a response alone that somebody has looked into", async () => {
   const { response } = sample();
   void response.headers;
-  assertEquals(takeKeptFile(response), undefined);
+  assertEquals(takeKept(response), undefined);
   assertEquals(await response.text(), "file");
 });
 
-test("takeKeptFile takes no other values", () => {
+test("takeKept takes no other values", () => {
   for (const other of [undefined, null, 1, "x", {}, new Response("x")]) {
-    assertEquals(takeKeptFile(other), undefined);
+    assertEquals(takeKept(other), undefined);
   }
 });
