@@ -5,26 +5,26 @@ import type { SocketAdapter } from "./adapter.ts";
 import { FoundDescriptor } from "./found_descriptor.ts";
 
 /**
- * Bytes that the peer's system has acknowledged of all that was sent to it; undefined where nobody can tell: no FFI,
- * another system than Linux, a unix socket, a closed socket.
+ * The number of sent bytes that the peer's system has acknowledged; undefined if that cannot be known: without FFI, on
+ * a system other than Linux, for a unix socket, for a closed socket.
  */
 export function acknowledgedBy(target: SocketAdapter): number | undefined {
   const libc = loadedLibc();
   return typeof libc === "string" ? undefined : target.acknowledged?.(libc);
 }
 
-/** An end of a connection as runtimes name it. */
+/** One end of a connection, as runtimes describe it. */
 interface End {
   readonly hostname?: string;
   readonly port?: number;
 }
 
 /**
- * Looks at a connection by its addresses, also under TLS and while its runtime is writing. For a look two equal
- * addresses are proof enough; nothing is ever sent here.
+ * Finds a connection's descriptor by its addresses, also under TLS and while the runtime is writing. Equal addresses
+ * are proof enough to read counters; nothing is ever sent through this descriptor.
  */
 export class ConnectionView {
-  /** The search is for the first look alone. */
+  /** The descriptor found by the first call; later calls search only if it no longer is the same socket. */
   #found: FoundDescriptor | undefined;
 
   acknowledged(libc: Libc, local: End, remote: End): number | undefined {

@@ -1,45 +1,48 @@
 import type { Libc } from "../ffi/libc.ts";
 
-/** A descriptor of a connected stream socket, seen to be the right one. */
+/** A descriptor of a connected stream socket that has been verified to be that socket's. */
 export interface Descriptor {
   readonly fd: number;
-  /** True: a duplicate that the holder closes. False: the runtime's own, which it may close at any await. */
+  /**
+   * True: a duplicate, which the holder closes. False: the runtime's own descriptor, which the runtime may close during
+   * any await.
+   */
   readonly owned: boolean;
   /**
-   * Whether the runtime (or whoever owns the socket) still has this very connection open. `ours`: the duplicate that
+   * Whether the runtime (or the owner of the socket) still has this same connection open. `ours` is the duplicate that
    * the transfer holds.
    */
   alive(ours: number): boolean;
 }
 
-/** One kind of socket object, behind one face. */
+/** Gives every kind of socket object the same interface. */
 export interface SocketAdapter {
   /**
-   * Its descriptor, or the reason why the native way is closed to it. `held`: the caller keeps the socket open, so that
-   * a descriptor that was found before is still the socket's.
+   * Returns the socket's descriptor, or the reason why sendfile(2) cannot be used with it. `held`: the caller keeps the
+   * socket open, so a descriptor found earlier is still valid.
    */
   open(libc: Libc, held?: boolean): Descriptor | string;
   /**
-   * Writes some of `bytes` by the runtime's own means, once it has room for them; resolves to how many. `signal`
-   * ends the wait for room.
+   * Waits until the runtime's own write accepts some of `bytes`, and resolves to how many it accepted. `signal` ends
+   * the wait.
    */
   write(bytes: Uint8Array, signal: AbortSignal): Promise<number>;
   /**
-   * Present where the runtime buffers writes: runs `work` once all that was written before has left the runtime,
-   * and holds back what is written meanwhile. `quiet`: no code of the caller's runs before `work` first waits; then it
-   * can run at once where nothing was written before.
+   * Present if the runtime buffers writes. Runs `work` after all earlier writes have left the runtime, and holds back
+   * later writes until `work` ends. `quiet`: none of the caller's code runs before `work` first awaits; `work` can then
+   * start at once if no earlier write is pending.
    */
   runInWriteOrder?(work: () => number | Promise<number>, quiet: boolean): number | Promise<number>;
-  /** Present where no error of `write` tells: whether the runtime still has the socket open. */
+  /** Whether the runtime still has the socket open. Present if `write` does not report that by an error. */
   isOpen?(): boolean;
-  /** Whether the runtime holds bytes that come before. Present where it buffers writes. */
+  /** Whether the runtime still holds earlier bytes. Present if it buffers writes. */
   pending?(): boolean;
-  /** Bytes that the peer's system has acknowledged; undefined where the system does not tell. */
+  /** The number of sent bytes that the peer's system has acknowledged; undefined if the system does not report it. */
   acknowledged?(libc: Libc): number | undefined;
-  /** Tells the runtime that the socket is not idle. */
+  /** Restarts the runtime's idle timer of the socket. */
   touch?(): void;
-  /** Present where the runtime does not know yet that the connection is gone. */
+  /** Called when the connection is lost. Present if the runtime does not notice that by itself. */
   lost?(): void;
-  /** Ends the connection, which is left in the middle of something. */
+  /** Ends the connection in the middle of a transfer. */
   abandon(): void;
 }

@@ -4,23 +4,23 @@ import { room } from "./wait_writable.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
 import { SOCKET_CLOSED, TLS } from "../reasons.ts";
 
-/** The part in use of what `Bun.listen` and `Bun.connect` give. */
+/** The members that we use of a socket from `Bun.listen` or `Bun.connect`. */
 export interface BunSocketLike {
-  /** Its descriptor; below 0 once it is closed. Bun's types do not tell of it. */
+  /** Its descriptor; negative once the socket is closed. Bun's types do not declare it. */
   readonly fd?: number;
-  /** 1: open. */
+  /** 1 if the socket is open. */
   readonly readyState: number;
-  /** Writes some of the bytes; below 0 where the connection is lost. */
+  /** Writes some of the bytes and returns how many; negative if the connection is lost. */
   write(bytes: Uint8Array): number;
-  /** Ends the sending direction. */
+  /** Closes the sending direction. */
   shutdown(): void;
-  /** The cipher of a TLS socket. */
+  /** The cipher; undefined if the socket is not TLS. */
   getCipher?(): unknown;
-  /** Puts other handlers in place. */
+  /** Replaces the event handlers. */
   reload(handlers: unknown): void;
 }
 
-/** As they are: every socket has the property. */
+/** In fact every Bun socket has the property. */
 interface BunSocketWithFd extends BunSocketLike {
   readonly fd: number;
 }
@@ -31,15 +31,18 @@ export function isBunSocket(socket: object): socket is BunSocketWithFd {
 
 const OPEN = 1;
 
-/** `Bun.listen` and `Bun.connect` sockets: TCP and unix natively, TLS by the runtime. They buffer no writes. */
+/**
+ * Sockets of `Bun.listen` and `Bun.connect`: TCP and unix sockets by sendfile(2), TLS by the runtime. They buffer no
+ * writes.
+ */
 export class BunSocket implements SocketAdapter {
   readonly #socket: BunSocketWithFd;
-  /** Asked once: a socket under upgradeTLS is another object, and the one it was made of is closed. */
+  /** Cached: it cannot change, because upgradeTLS returns a new object and closes the old one. */
   readonly #isTls: boolean;
 
   constructor(socket: BunSocketWithFd) {
     this.#socket = socket;
-    // What upgradeTLS gives as the raw socket calls itself TCP, but has a cipher.
+    // The raw socket that upgradeTLS returns is tagged TCP, but has a cipher.
     this.#isTls = String(Object.prototype.toString.call(socket)).includes("TLS") ||
       socket.getCipher?.() !== undefined;
   }
@@ -60,7 +63,7 @@ export class BunSocket implements SocketAdapter {
     while (this.isOpen()) {
       const written = socket.write(bytes);
       if (written > 0) return written;
-      if (written < 0) throw socketClosed(); // lost; paused, it is not seen to be closed
+      if (written < 0) throw socketClosed(); // the connection is lost; a paused socket does not become closed
       await room(socket.fd, signal);
     }
     throw socketClosed();

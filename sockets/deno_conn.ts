@@ -7,12 +7,12 @@ import type { Descriptor, SocketAdapter } from "./adapter.ts";
 import { FoundDescriptor } from "./found_descriptor.ts";
 import { FOUND_ANOTHER, NOT_FOUND_ALONE, NOT_IP, TLS, UNIX_SOCKET } from "../reasons.ts";
 
-/** Whether `socket` is a `Deno.Conn`, by its shape: other runtimes have no class to compare with. */
+/** Whether `socket` is a `Deno.Conn`. Checks its members, because other runtimes have no such class. */
 export function isDenoConn(socket: object): socket is DenoConnLike {
   return "localAddr" in socket && "remoteAddr" in socket && "read" in socket && "closeWrite" in socket;
 }
 
-/** Accepted TCP connections have carried their descriptor under this symbol since Deno 2.3. It is not public. */
+/** Accepted TCP connections carry their descriptor under this symbol since Deno 2.3. The symbol is not public. */
 export function internalDescriptor(conn: object): number | undefined {
   for (const symbol of Object.getOwnPropertySymbols(conn)) {
     if (symbol.description === "Deno.internal.fd") {
@@ -23,10 +23,10 @@ export function internalDescriptor(conn: object): number | undefined {
   return undefined;
 }
 
-/** `Deno.Conn`: TCP natively, TLS and unix sockets by the runtime. */
+/** `Deno.Conn`: TCP by sendfile(2), TLS and unix sockets by the runtime. */
 export class DenoConn implements SocketAdapter {
   readonly #conn: DenoConnLike;
-  /** What was found before, and by which libc. */
+  /** The descriptor found earlier, and the libc that found it. */
   #known: { readonly libc: Libc; readonly descriptor: Descriptor } | undefined;
   #view: ConnectionView | undefined;
 
@@ -36,7 +36,7 @@ export class DenoConn implements SocketAdapter {
 
   open(libc: Libc, held = false): Descriptor | string {
     const known = this.#known;
-    // The check takes three system calls.
+    // With `held` we skip the check, which takes three system calls.
     if (known?.libc === libc && (held || known.descriptor.alive(known.descriptor.fd))) {
       return known.descriptor;
     }
@@ -68,9 +68,9 @@ export class DenoConn implements SocketAdapter {
   }
 
   /**
-   * Whether Deno still has the connection open. A closed one keeps its number and addresses, which may be those of a
-   * new connection now, where a client comes again from the same port. Deno throws `BadResource` for a closed one in
-   * any call; this one changes nothing.
+   * Whether Deno still has the connection open. A closed conn keeps its descriptor number and addresses, which may by
+   * now belong to a new connection if a client reconnects from the same port. On a closed conn every call throws
+   * `BadResource`; setting TCP_NODELAY to its present value changes nothing.
    */
   #isOpen(libc: Libc, fd: number): boolean {
     return this.#setNoDelay(libc.noDelay(fd) ?? false);
@@ -81,11 +81,11 @@ export class DenoConn implements SocketAdapter {
       this.#conn.setNoDelay!(on);
       return true;
     } catch (error) {
-      return (error as Error).name !== "BadResource"; // Busy: a read and a write are under way
+      return (error as Error).name !== "BadResource"; // Busy: a read and a write are pending
     }
   }
 
-  /** Whether `fd` is the socket behind the connection: what Deno changes of the one is seen at the other. */
+  /** Whether `fd` is the conn's own socket: if Deno changes TCP_NODELAY on the conn, `fd` must show the change. */
   #leadsTo(libc: Libc, fd: number): boolean {
     const before = libc.noDelay(fd);
     if (before === undefined) return false;
@@ -106,6 +106,6 @@ export class DenoConn implements SocketAdapter {
   }
 
   abandon(): void {
-    this.#conn.closeWrite().catch(() => {/* already gone, which is what was wanted */});
+    this.#conn.closeWrite().catch(() => {/* the connection has already ended */});
   }
 }

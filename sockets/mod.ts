@@ -7,16 +7,16 @@ import type { SocketAdapter } from "./adapter.ts";
 import type { DenoConnLike } from "../types.ts";
 
 /**
- * What {@link sendfile} sends to: a `Deno.Conn` (TCP, unix, TLS), a socket of `Bun.listen` or `Bun.connect`, a
- * node:net or node:tls Socket or the socket of a node:http request, or the number of a descriptor that is a
- * non-blocking stream socket.
+ * A socket that {@link sendfile} sends to: a `Deno.Conn` (TCP, unix, TLS), a socket of `Bun.listen` or `Bun.connect`, a
+ * node:net or node:tls Socket, the socket of a node:http request, or the descriptor number of a non-blocking stream
+ * socket.
  */
 export type SendfileSocket = DenoConnLike | BunSocketLike | NodeSocketLike | number;
 
-/** One for each socket: it remembers the descriptor that was found. */
+/** One adapter for each socket, because it caches the descriptor. */
 const targets = new WeakMap<object, SocketAdapter>();
 
-/** The target behind a socket. Throws `TypeError`/`RangeError`; makes no system call. */
+/** Returns the adapter of a socket. Throws `TypeError` or `RangeError`; makes no system call. */
 export function adapterOf(socket: SendfileSocket): SocketAdapter {
   if (typeof socket === "number") {
     checkDescriptor(socket);
@@ -30,7 +30,7 @@ export function adapterOf(socket: SendfileSocket): SocketAdapter {
   return target;
 }
 
-/** The socket that node:http2 shows is a proxy, which throws where one looks at `write`. */
+/** Whether the socket belongs to node:http2, which exposes a proxy whose `write` throws when it is read. */
 function isHttp2(socket: NodeSocketLike): boolean {
   try {
     return typeof socket.write !== "function";
@@ -43,7 +43,7 @@ function adapt(socket: object): SocketAdapter {
   if (isDenoConn(socket)) return new DenoConn(socket);
   if (isNodeSocket(socket)) {
     if (isHttp2(socket)) {
-      throw new TypeError("socket belongs to an HTTP/2 session, which frames what it sends");
+      throw new TypeError("socket belongs to an HTTP/2 session, and only the session may write to it");
     }
     return new NodeSocket(socket);
   }

@@ -17,24 +17,24 @@ import {
   TLS,
 } from "../reasons.ts";
 
-/** What the stream is told of a write: nothing, or what went wrong. */
+/** Called when a write is done, with the error if it failed. */
 export type NodeWriteCallback = (error?: Error | null) => void;
 
-/** The part in use of node:net's Socket. Deno, Bun and Node.js each have their own. */
+/** The members of node:net's Socket that we use. Deno, Bun and Node.js each implement it. */
 export interface NodeSocketLike {
-  /** Whether it waits for its connection. */
+  /** Whether the socket is still connecting. */
   readonly connecting: boolean;
-  /** Whether it was closed. */
+  /** Whether the socket was closed. */
   readonly destroyed: boolean;
-  /** Whether its sending direction is open. */
+  /** Whether the sending direction is open. */
   readonly writable: boolean;
-  /** Bytes that it buffers. */
+  /** The number of buffered bytes. */
   readonly writableLength: number;
-  /** How often `cork` was called without `uncork`. */
+  /** The number of `cork` calls without `uncork`. */
   readonly writableCorked?: number;
-  /** The state of the stream: how many writes have not called back. */
+  /** The stream's state. `pendingcb` counts the writes that have not called back. */
   readonly _writableState?: { readonly pendingcb?: number };
-  /** Whether it is TLS. */
+  /** Whether the socket is TLS. */
   readonly encrypted?: boolean;
   /** This end's IP address. */
   readonly localAddress?: string;
@@ -44,23 +44,23 @@ export interface NodeSocketLike {
   readonly remoteAddress?: string;
   /** The peer's port. */
   readonly remotePort?: number;
-  /** The runtime's own socket: it leads to the descriptor. */
+  /** The runtime's own socket, which has the descriptor. */
   readonly _handle?: { fd?: number; fdForIpc?(): number } | null;
-  /** The response that node:http has under way on the socket. */
+  /** The node:http response that is being sent on the socket. */
   readonly _httpMessage?: { readonly writableLength: number } | null;
-  /** Writes, behind what was written before. */
+  /** Appends a write to the stream. */
   write(bytes: Uint8Array, callback: NodeWriteCallback): boolean;
-  /** Closes it. */
+  /** Closes the socket. */
   destroy(): unknown;
   /** Adds a listener for one event. */
   once(event: string, listener: () => void): unknown;
-  /** Takes a listener off. */
+  /** Removes a listener. */
   removeListener(event: string, listener: () => void): unknown;
-  /** Restarts the idle timer of setTimeout. */
+  /** Restarts the idle timer of `setTimeout`. */
   _unrefTimer?(): void;
-  /** The stream's own write, past its buffer. */
+  /** Writes a chunk without the stream's buffer. */
   _write(chunk: Uint8Array, encoding: string, callback: NodeWriteCallback): void;
-  /** The same for several chunks. */
+  /** Writes several chunks without the stream's buffer. */
   _writev?: unknown;
 }
 
@@ -68,7 +68,7 @@ export function isNodeSocket(socket: object): socket is NodeSocketLike {
   return "connecting" in socket && "_write" in socket && "destroy" in socket && "remoteAddress" in socket;
 }
 
-/** A socket of Bun's own http server, with a response under way. */
+/** Whether it is a socket of Bun's own http server with a response in progress. */
 function isBunHttp(socket: NodeSocketLike): boolean {
   return isBun && !socket._handle && !!socket._httpMessage;
 }
@@ -76,11 +76,11 @@ function isBunHttp(socket: NodeSocketLike): boolean {
 /** node:net and node:http sockets. */
 export class NodeSocket implements SocketAdapter {
   readonly #socket: NodeSocketLike;
-  /** The place among the socket's writes of the transfer that is under way. */
+  /** The write slot of the transfer in progress. */
   #slot: WriteSlot | undefined;
   /**
-   * What the search found: a search for each response took 5 times as long as all the rest of a small one (measured,
-   * 64 descriptors).
+   * The descriptor found by a search. A search for each response would take 5 times as long as the rest of a small
+   * response (measured, 64 descriptors).
    */
   #found: FoundDescriptor | undefined;
   #view: ConnectionView | undefined;
@@ -94,7 +94,7 @@ export class NodeSocket implements SocketAdapter {
     if (socket.encrypted) return TLS;
     if (socket.destroyed) return SOCKET_CLOSED;
     const handle = socket._handle;
-    if (typeof handle?.fdForIpc === "function") { // Deno: a duplicate for the caller
+    if (typeof handle?.fdForIpc === "function") { // Deno: a duplicate that the caller closes
       const fd = handle.fdForIpc();
       return fd >= 0 ? this.#descriptor(libc, fd, true) : DENO_GAVE_NONE;
     }
@@ -104,14 +104,18 @@ export class NodeSocket implements SocketAdapter {
   }
 
   #descriptor(libc: Libc, fd: number, owned: boolean): Descriptor {
-    // A node:http server destroys its socket where the client has ended its direction; ours still leads to it.
+    // A node:http server destroys its socket when the client half-closes. The connection itself is still open, and
+    // `ours` still refers to it.
     const isHttp = !!this.#socket._httpMessage;
     const alive = (ours: number) =>
       !this.#socket.destroyed || (isHttp && libc.tcp(ours)?.halfClosed === true);
     return { fd, owned, alive };
   }
 
-  /** Bun's node:http has no handle; and its server can hold bytes that the stream has let go of. */
+  /**
+   * Searches for the descriptor, because Bun's node:http sockets have no handle. Bun's server can hold bytes that have
+   * already left the stream.
+   */
   #findBunHttp(libc: Libc): Descriptor | string {
     const { localAddress = "", localPort = 0, remoteAddress = "", remotePort = 0, _httpMessage } =
       this.#socket;
@@ -129,27 +133,28 @@ export class NodeSocket implements SocketAdapter {
     if (!quiet || !this.#isIdle()) return this.#runInSlot(work);
     const running = work();
     if (typeof running === "number") return running;
-    const slot = this.#reserve(); // what is written from here on waits
+    const slot = this.#reserve(); // holds back later writes
     return running.finally(() => this.#release(slot));
   }
 
-  /** Whether all that was written has left the runtime, so that there is nothing to wait for. */
+  /** Whether all earlier writes have left the runtime, so that there is nothing to wait for. */
   #isIdle(): boolean {
     const { connecting, destroyed, writable, writableLength, writableCorked, _writableState } = this.#socket;
     return !connecting && !destroyed && writable && writableLength === 0 && writableCorked === 0 &&
       _writableState?.pendingcb === 0 && !isBunHttp(this.#socket);
   }
 
-  /** Waits for the socket's turn to write, and runs `work` in it. */
+  /** Waits for the socket's turn to write, then runs `work`. */
   async #runInSlot(work: () => number | Promise<number>): Promise<number> {
     const socket = this.#socket;
     const slot = this.#reserve();
     try {
-      // The stream grants the turn within its `_write`, where its buffer is in between two states (Deno's bytesWritten
-      // throws); behind this await it no longer is.
+      // The stream grants the turn inside its own `_write`, while its state is inconsistent (Deno's `bytesWritten`
+      // throws there). After this await the state is consistent again.
       await slot.granted;
       if (socket.connecting) await connected(socket);
-      // Bun's http server corks what a request's event writes until the event is over: the body would overtake it.
+      // Bun's http server corks the writes of a request handler until its event is over. Without this wait the body
+      // would overtake them.
       if (isBunHttp(socket)) await yieldToEventLoop();
       return await work();
     } finally {
@@ -161,7 +166,7 @@ export class NodeSocket implements SocketAdapter {
     return this.#slot = reserveWrite(this.#socket);
   }
 
-  /** Before anybody hears of the end of the work: the next transfer of this socket reserves its own slot. */
+  /** Ends the slot before the result of `work` is seen: the socket's next transfer reserves a slot of its own. */
   #release(slot: WriteSlot): void {
     this.#slot = undefined;
     slot.release();
@@ -170,7 +175,7 @@ export class NodeSocket implements SocketAdapter {
   write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {
     const socket = this.#socket;
     return new Promise((resolve, reject) => {
-      // The stream may still read the chunk after its callback (Bun's http server keeps what does not fit).
+      // Copied, because the stream may read the chunk after its callback: Bun's http server keeps what does not fit.
       const chunk = Buffer.from(bytes);
       const closed = () => done(socketClosed());
       const aborted = () => done(signal.reason);
@@ -219,7 +224,7 @@ function connected(socket: NodeSocketLike): Promise<void> {
   return new Promise((resolve) => {
     const go = () => {
       socket.removeListener("connect", go);
-      socket.removeListener("close", go); // then the first use of the descriptor says so
+      socket.removeListener("close", go); // after a close the first use of the descriptor fails
       resolve();
     };
     socket.once("connect", go);

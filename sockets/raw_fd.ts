@@ -8,10 +8,10 @@ import type { Descriptor, SocketAdapter } from "./adapter.ts";
 import { codeOf } from "../reasons.ts";
 import { isDeno } from "../runtime.ts";
 
-/** A plain descriptor number. Who gives it owns it, and keeps it open for the whole transfer. */
+/** A plain descriptor number. The caller owns the descriptor and keeps it open for the whole transfer. */
 export class DescriptorSocket implements SocketAdapter {
   readonly #fd: number;
-  /** The socket that the number stood for at first. */
+  /** The socket that the number referred to when it was first used. */
   #found: FoundDescriptor | undefined;
 
   constructor(fd: number) {
@@ -35,20 +35,20 @@ export class DescriptorSocket implements SocketAdapter {
     const fd = this.#fd;
     if (!libc.isStreamSocket(fd)) throw new TypeError(`descriptor ${fd} is not a stream socket`);
     if (!libc.isNonBlocking(fd)) {
-      throw new TypeError(`descriptor ${fd} must be non-blocking: it would stop this thread`);
+      throw new TypeError(`descriptor ${fd} must be non-blocking: a blocking socket would block this thread`);
     }
   }
 
   isOpen(): boolean {
     const libc = loadedLibc();
     if (typeof libc === "string") return true;
-    this.#found ??= this.#look(libc); // no native way was tried: then the number is checked here
+    this.#found ??= this.#look(libc); // `open` was not called, so the number is checked here
     return this.#found.isSame(libc);
   }
 
   async write(bytes: Uint8Array, signal: AbortSignal): Promise<number> {
     for (;;) {
-      // The number may have been closed and handed out again during the last wait.
+      // During the last wait the number may have been closed and reused.
       if (!this.isOpen()) throw socketClosed();
       const written = tryWrite(this.#fd, bytes);
       if (written !== undefined) return written;
@@ -66,15 +66,19 @@ export class DescriptorSocket implements SocketAdapter {
   }
 }
 
-/** Bytes written, or undefined where there is no room. */
+/** Returns the bytes written; undefined if the socket has no room. */
 function tryWrite(fd: number, bytes: Uint8Array): number | undefined {
   const libc = loadedLibc();
   if (typeof libc === "string") {
-    // Deno's node:fs writes only to descriptors that it opened itself (EBADF, measured).
+    // Deno's node:fs writes only to descriptors that it opened itself: otherwise it fails with EBADF (measured).
     if (isDeno) {
-      throw new SendfileNotAvailableError(`${libc}; without it a number leads to no socket`, 0, {
-        code: codeOf(libc),
-      });
+      throw new SendfileNotAvailableError(
+        `${libc}; without FFI, Deno cannot write to a descriptor number`,
+        0,
+        {
+          code: codeOf(libc),
+        },
+      );
     }
     try {
       return fs.writeSync(fd, bytes);

@@ -4,10 +4,10 @@ import { libc as loadedLibc } from "../ffi/load.ts";
 import { poller } from "../ffi/poller.ts";
 import { sleep } from "../runtime.ts";
 
-/** Milliseconds between tries where no poller can tell when a socket has room again. */
+/** Milliseconds between attempts if no poller can report when a socket has room again. */
 const RETRY = 5;
 
-/** Resolves when it is worth trying again to write to `fd`. */
+/** Resolves when a write to `fd` is worth another attempt. */
 export async function room(fd: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   const libc = loadedLibc();
@@ -15,7 +15,10 @@ export async function room(fd: number, signal: AbortSignal): Promise<void> {
   await sleep(RETRY, signal);
 }
 
-/** Waits by the poller for room in the socket `fd`, or for some time, where no descriptors are left for a poller. */
+/**
+ * Waits until the poller reports room in the socket `fd`. If no descriptor is left for the poller, sleeps for a few
+ * milliseconds.
+ */
 export async function untilWritable(libc: Libc, fd: number, signal: AbortSignal): Promise<void> {
   try {
     await poller(libc).wait(fd, "writable", signal);
