@@ -43,7 +43,7 @@ function createServer(root: string, command: Command): FileServer {
     return new FileServer(siteOf(root, command));
   } catch (error) {
     if (error instanceof Failure) throw error;
-    throw new Failure((error as Error).message, 2); // a header field that is none
+    throw new Failure((error as Error).message, 2); // an invalid header field
   }
 }
 
@@ -71,7 +71,7 @@ async function serve(command: Command): Promise<void> {
     sayServing(
       root,
       [`unix:${resolve(unix)}`],
-      isDeno ? "Deno tells no descriptor of a unix socket" : undefined,
+      isDeno ? "Deno does not expose the descriptor of a unix socket" : undefined,
     );
     return;
   }

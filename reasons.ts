@@ -68,7 +68,7 @@ export const NO_SENDFILE_ON = beginning("unsupported-system", "no sendfile on ")
 export const NOT_LINUX = reason("unsupported-system", "not Linux");
 export const NO_TCP_INFO = reason(
   "unsupported-system",
-  "the system does not tell what the connection has written",
+  "the system does not report how many bytes the connection has written",
 );
 export const OLD_DENO = reason("runtime-too-old", "Deno 2.8 or newer is needed");
 export const NO_FFI = reason("no-ffi", "this runtime has no FFI");
@@ -83,29 +83,32 @@ export const NO_SENDFILE = reason("kernel-without-sendfile", "the kernel has no 
 export const SENDFILE_REFUSED = beginning("kernel-refused", "sendfile: ");
 export const NO_DUPLICATE = beginning("no-descriptors-left", "dup: ");
 export const BUSY = reason("busy", "another transfer of this socket is under way");
-export const RUNTIME_HOLDS_BYTES = reason("bytes-pending", "its runtime still holds earlier bytes");
+export const RUNTIME_HOLDS_BYTES = reason("bytes-pending", "the runtime still holds earlier bytes");
 
 // The file
 export const NOT_REGULAR = reason("not-regular-file", "not a regular file");
 export const FS_FILE_NOT_FOUND = reason("file-not-found", "no descriptor of this Deno.FsFile was found");
 export const BUN_FILE_UNKNOWN = reason(
   "file-not-found",
-  "this Bun.file does not tell its path or where it starts",
+  "the path or the start of this Bun.file is unknown",
 );
-export const FILE_GONE = reason("file-changed", "the file is not there any more");
+export const FILE_GONE = reason("file-changed", "the file no longer exists");
 export const FILE_REPLACED = reason("file-changed", "the file was replaced");
 export const FILE_OPENED_AGAIN = reason(
   "file-changed",
-  "Bun.serve would open the file again, and could find another",
+  "Bun.serve would open the path again, and could find another file",
 );
 
 // The socket
 export const TLS = reason("tls", "TLS");
 export const SOCKET_CLOSED = reason("socket-closed", "the socket is closed");
-export const UNIX_SOCKET = reason("unix-socket", "Deno tells no descriptor of a unix socket");
+export const UNIX_SOCKET = reason("unix-socket", "Deno does not expose the descriptor of a unix socket");
 export const NOT_IP = reason("not-ip", "its addresses are not IP addresses");
-export const DENO_GAVE_NONE = reason("no-descriptor", "Deno gave no descriptor of this socket");
-export const RUNTIME_TELLS_NONE = reason("no-descriptor", "its runtime tells no descriptor of this socket");
+export const DENO_GAVE_NONE = reason("no-descriptor", "Deno returned no descriptor for this socket");
+export const RUNTIME_TELLS_NONE = reason(
+  "no-descriptor",
+  "the runtime does not expose the descriptor of this socket",
+);
 export const NOT_FOUND = reason("descriptor-not-found", "its descriptor was not found");
 export const NOT_FOUND_ALONE = reason(
   "descriptor-not-found",
@@ -113,7 +116,7 @@ export const NOT_FOUND_ALONE = reason(
 );
 export const FOUND_ANOTHER = reason(
   "descriptor-not-found",
-  "the descriptor with its addresses is another connection's",
+  "the descriptor with its addresses belongs to another connection",
 );
 export const SERVER_HOLDS_BYTES = reason("bytes-pending", "the server still holds earlier bytes");
 
@@ -123,7 +126,10 @@ export const SMALL_RANGE = reason("below-threshold", "the first range is small")
 export const SMALL_FOR_BUN = reason("below-threshold", "Bun.serve copies bodies below 1 MiB");
 export const RATE_LIMIT = reason("rate-limit", "Bun.serve cannot limit the rate of a file");
 export const SEVERAL_RANGES = reason("several-ranges", "Bun.serve cannot send several ranges of a file");
-export const RESPONSE_CHANGED = reason("response-changed", "status or length are not the file's any more");
+export const RESPONSE_CHANGED = reason(
+  "response-changed",
+  "the status or the length no longer match the file",
+);
 export const TRANSFER_ENCODING = reason("response-changed", "the response has a Transfer-Encoding");
 export const NO_ADDRESS = reason("no-address", "the handler was not given the connection's address");
 export const NO_BUN_SERVER = reason("no-address", "the handler was not given Bun's server");
@@ -132,7 +138,7 @@ export const ADDRESS_NOT_IP = reason("not-ip", "its address is not an IP address
 export const SEVERAL_CONNECTIONS = reason("several-connections", "several connections have this peer");
 export const TOO_MANY_DESCRIPTORS = reason(
   "too-many-descriptors",
-  "more descriptors than the body is worth looking at",
+  "the search through all open descriptors would cost more than this body saves",
 );
 export const NOT_FIRST = reason("connection-unknown", "the connection was not seen from its first byte");
 export const RESPONSE_UNDER_WAY = reason("bytes-pending", "an earlier response is still under way");
@@ -140,9 +146,9 @@ export const SERVER_CLOSED = reason("connection-ended", "the server has closed t
 export const CONNECTION_ENDED = reason("connection-ended", "the connection has ended");
 export const OTHER_HEAD = reason(
   "head-unexpected",
-  "what the server wrote is not the head that was expected",
+  "the server wrote something other than the expected head",
 );
 export const HEAD_LATE = reason(
   "head-unexpected",
-  "the head did not leave in time, or is not the one that was expected",
+  "the server did not write the expected head in time",
 );

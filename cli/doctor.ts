@@ -81,7 +81,9 @@ function row(name: string, value: string): string {
 
 function howOf({ via, bytes, reason, problem }: SocketReport): string {
   if (problem !== undefined) return `FAILED: ${problem}`;
-  if (via === undefined) return reason === "TLS" ? "copy: TLS is the runtime's, in user space" : reason ?? "";
+  if (via === undefined) {
+    return reason === "TLS" ? "copy: the runtime encrypts TLS in user space" : reason ?? "";
+  }
   const arrived = `${bytes} bytes sent, the same arrived`;
   return reason === undefined ? `${via}: ${arrived}` : `${via} (${reason}): ${arrived}`;
 }

@@ -29,7 +29,7 @@ function hostSystem(): System | string {
     case "darwin":
       // oven-sh/bun#33728: XNU can sleep uninterruptibly in sendfile, even on a nonblocking socket.
       if (environment(SWITCH) === "1") return darwin(arch);
-      return `${OFF_ON_MACOS}${SWITCH}=1 asks for it`;
+      return `${OFF_ON_MACOS}${SWITCH}=1 is set`;
     case "freebsd":
       return freebsd();
     default:

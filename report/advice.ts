@@ -25,11 +25,11 @@ const ADVICE: readonly (readonly [reason: string, advice: () => string])[] = [
   [OLD_DENO, () => "deno upgrade"],
   [NO_FFI, () => "run on Deno or Bun"],
   [NO_SENDFILE, () => "allow sendfile(2) in this container's or service's seccomp filter"],
-  [LIBC_NOT_LOADED, () => "use a glibc, musl or BSD system, or tell us of this one"],
-  [NO_ABI, () => "use x86-64 or arm64, or tell us of this machine"],
+  [LIBC_NOT_LOADED, () => "use a glibc, musl or BSD system, or report this one to us"],
+  [NO_ABI, () => "use x86-64 or arm64, or report this machine to us"],
   [NO_SENDFILE_ON, () => "use Linux, or FreeBSD"],
-  [TLS, () => "let a proxy in front of this process speak TLS"],
-  [UNIX_SOCKET, () => "listen on TCP, or by node:net"],
+  [TLS, () => "terminate TLS in a proxy in front of this process"],
+  [UNIX_SOCKET, () => "listen on TCP, or use node:net"],
 ];
 
 /** Reasons that are caused by the kind of socket, not by how this process was started. */

@@ -214,7 +214,7 @@ test("adviceFor: says what to change for each reason that a process can have", (
     const reason of [
       NO_PERMISSION,
       "turned off by ZEROCOPY_SENDFILE=off",
-      "off on macOS unless ZEROCOPY_SENDFILE=1 asks for it",
+      "off on macOS unless ZEROCOPY_SENDFILE=1 is set",
       "Deno 2.8 or newer is needed",
       "this runtime has no FFI",
       "no sendfile on win32",

@@ -51,7 +51,7 @@ test("serve --unix sends every file on a unix socket, and removes the socket beh
       const reply = await receive(path, request(target, { fields: CLOSE }));
       assertSame(reply.subarray(reply.indexOf("\r\n\r\n") + 4), content, target);
     }
-    const way = isBun ? "sendfile" : "copy (Deno tells no descriptor of a unix socket)";
+    const way = isBun ? "sendfile" : "copy (Deno does not expose the descriptor of a unix socket)";
     assertEquals(server.lines[2], isBun ? "zero-copy: on" : `zero-copy: off (${way.slice(6, -1)})`);
     const line = await server.line(new RegExp(`GET /${20 * MIB}\\.bin`));
     assert(line.endsWith(` - GET /${20 * MIB}.bin 200 ${20 * MIB} ${way}`), line);

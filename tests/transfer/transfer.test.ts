@@ -309,7 +309,7 @@ test("sendfileSync refuses a socket that has something else to send before", asy
   const before = bytes(4_000_000, 5);
   socket.write(before); // the peer does not read yet
   const error = assertThrows(() => sendfileSync(socket, file.path, limit), SendfileNotAvailableError);
-  assertEquals([error.reason, error.sent], ["its runtime still holds earlier bytes", 0]);
+  assertEquals([error.reason, error.sent], ["the runtime still holds earlier bytes", 0]);
   socket.end();
   assertBytes(await pair.peer.all(), before);
   pair.close();

@@ -134,7 +134,7 @@ test(
       assertSame(rest.body, LARGE.subarray(9), "the rest");
       assertEquals(ways, [
         native("Bun.serve cannot send several ranges of a file"),
-        native("Bun.serve would open the file again, and could find another"),
+        native("Bun.serve would open the path again, and could find another file"),
       ]);
     }),
   BUN,

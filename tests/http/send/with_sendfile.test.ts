@@ -34,12 +34,12 @@ const FIRST = 16 * 1024;
 
 const BELOW = "the body is below the threshold";
 const NOT_FIRST = "the connection was not seen from its first byte";
-const OTHER_HEAD = "what the server wrote is not the head that was expected";
-const LATE = "the head did not leave in time, or is not the one that was expected";
+const OTHER_HEAD = "the server wrote something other than the expected head";
+const LATE = "the server did not write the expected head in time";
 const SEVERAL = "several connections have this peer";
 const UNDER_WAY = "an earlier response is still under way";
-const NOT_WORTH = "more descriptors than the body is worth looking at";
-const NOT_THE_FILES = "status or length are not the file's any more";
+const NOT_WORTH = "the search through all open descriptors would cost more than this body saves";
+const NOT_THE_FILES = "the status or the length no longer match the file";
 const SENDFILE: BodyWay = { via: "sendfile" };
 const native = (reason: string): BodyWay => ({ via: "native", reason, code: codeOf(reason) });
 
@@ -1506,7 +1506,7 @@ test("a file that grows in the middle is sent as long as was promised", () =>
 
 const CHANGES: [name: string, change: (path: string) => void, way: BodyWay][] = [
   ["grows", (path) => fs.appendFileSync(path, OTHER), SENDFILE],
-  ["is removed", (path) => fs.rmSync(path), native("the file is not there any more")],
+  ["is removed", (path) => fs.rmSync(path), native("the file no longer exists")],
   ["is replaced", (path) => {
     fs.writeFileSync(`${path}.new`, OTHER);
     fs.renameSync(`${path}.new`, path);

@@ -8,7 +8,7 @@ const BUN_HTTP = {
   runtime: "bun",
   reason: "the search is for the descriptor that Bun's node:http does not tell",
 } as const;
-const BUN_TLS = { runtime: "bun", reason: "Deno tells no descriptor of a TLS socket" } as const;
+const BUN_TLS = { runtime: "bun", reason: "Deno does not expose the descriptor of a TLS socket" } as const;
 
 export const SOCKETS: readonly Mutation[] = [
   {
