@@ -121,7 +121,7 @@ class BunLibrary implements Library {
       event.preventDefault(); // its waiters get the error
       fail(`its worker has failed: ${event.message}`);
     };
-    // The worker's last event, however it ended: its thread is in no call any more.
+    // The worker's last event, however it ended: no thread is inside the call from now on.
     worker.addEventListener("close", () => {
       fail("its worker was ended");
       resolve();

@@ -44,7 +44,7 @@ export interface Watch {
   start(): void;
   /** Lets the process end, because there is no waiter. True if the pending call must be woken for that. */
   rest(): boolean;
-  /** Resolves when no thread is inside the call any more. The caller also wakes the call. */
+  /** Resolves when no thread is inside the call. The caller also wakes the call. */
   close(): Promise<void>;
 }
 

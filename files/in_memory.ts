@@ -17,7 +17,7 @@ interface Found {
 
 /**
  * The range of each inode that was last found in memory, so that a file that is sent repeatedly is not checked each
- * time. If two file systems use the same inode number, a read may block on the disk, no worse.
+ * time. Two file systems may use the same inode number; the worst result is a read that blocks on the disk.
  */
 const recent = new RecentMap<bigint, Found>(1000);
 

@@ -166,7 +166,7 @@ class DescriptorSource implements Source {
     this.#libc = libc;
     this.#owner = owner;
     this.#id = seen;
-    this.#size = seen ? size : this.size(); // throws where it is not a regular file
+    this.#size = seen ? size : this.size(); // throws if it is not a regular file
   }
 
   get inode(): bigint | undefined {
@@ -242,7 +242,7 @@ class FsFileSource implements Source {
 
   constructor(file: DenoFsFileLike, libc: Libc | undefined) {
     this.#file = file;
-    const stat = file.statSync(); // throws where it was closed
+    const stat = file.statSync(); // throws if it was closed
     if (!stat.isFile) throw notRegular(stat.isDirectory ? "the Deno.FsFile" : undefined);
     const id = exactFileId(stat.dev, stat.ino);
     if (!libc || !id) return;
@@ -349,7 +349,7 @@ class BlobSource implements Source {
   close(): void {}
 }
 
-/** The part of Bun in use. */
+/** The members of Bun that we use. */
 interface BunGlobal {
   file(path: string): Blob;
   inspect(value: unknown): string;

@@ -2,8 +2,8 @@
 const SECOND = 1000;
 
 /**
- * The functions are called in so many parts, spread over the second: thousands of calls at once would hold the
- * thread.
+ * The functions are divided into this many groups, whose calls are spread over the second. Thousands of calls at once
+ * would hold the thread.
  */
 const PARTS = 8;
 
@@ -14,8 +14,8 @@ let turn = 0;
 let timer: ReturnType<typeof setInterval> | undefined;
 
 /**
- * Calls `look` once a second until the returned function is called. All share one timer: with an interval each, the
- * timers of thousands of slow downloads cost another half of what the calls themselves cost (measured).
+ * Calls `look` once a second until the returned function is called. All functions share one timer: with an interval
+ * each, the timers of thousands of slow downloads add half of what the calls themselves cost (measured).
  */
 export function eachSecond(look: () => void): () => void {
   const part = parts[entered++ % PARTS];

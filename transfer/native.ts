@@ -89,9 +89,9 @@ export class NativeTransfer {
     this.#begun = true;
     const missing = callsBack ? this.#own() : undefined;
     if (missing !== undefined) return missing;
-    // With a rate limit nothing is held back between the pieces.
+    // With a rate limit nothing may be held back between the pieces.
     if (options.rateLimit === undefined) this.#pays = corkFor(libc, this.#out, remaining);
-    // Where only a header has to share a segment with the file, MSG_MORE saves the cork's two system calls.
+    // If only a header has to share a segment with the file, MSG_MORE saves the cork's two system calls.
     this.#corked = this.#pays !== "never" || trailer.length > 0 || (header.length > 0 && !libc.hasMore);
     if (this.#corked) libc.cork(this.#out, true);
     return undefined;
@@ -146,7 +146,7 @@ export class NativeTransfer {
     }
     this.#held = false;
     spend(sent);
-    if (!this.#announced) this.#announce(); // an empty file is not announced
+    if (!this.#announced) this.#announce(); // a file of unknown size is announced when it has sent its first bytes
     transfer.moved(sent, "sendfile");
     if (transfer.remaining === 0) return "done";
     // A short count means that the socket's buffer is full or nearly full: waiting is faster than calling again
@@ -184,7 +184,7 @@ export class NativeTransfer {
    * rest, or to undefined once all is sent.
    */
   async go(first: Outcome): Promise<string | undefined> {
-    this.#hasWaited = true; // from here on others run, also while the caller copies
+    this.#hasWaited = true; // from here on other code may run, also if the caller copies the rest
     if (typeof first === "object") return first.copy;
     const { socket } = this.#route;
     const transfer = this.#transfer;

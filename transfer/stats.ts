@@ -10,8 +10,8 @@ export interface SendfileStats {
    */
   copy: { transfers: number; bytes: number };
   /**
-   * File bodies that `withSendfile` left to the server; `sendfile`: those that the server sends by sendfile(2), as
-   * Bun.serve does.
+   * File bodies that `withSendfile` left to the server. `sendfile`: those of them that the server itself sends by
+   * sendfile(2), as Bun.serve does.
    */
   native: { transfers: number; sendfile: number };
   /** How often a transfer waited for its socket to become writable. */

@@ -26,8 +26,8 @@ const UNSIZED = 64 * 1024;
 const SELDOM = 8;
 
 /**
- * How often in one `timeout` a wait reads the peer's acknowledged bytes. The timeout is late by at most one such
- * part.
+ * How often in one `timeout` a wait reads the peer's acknowledged bytes. The timeout may come late by at most one such
+ * interval.
  */
 const LOOKS = 8;
 
@@ -236,7 +236,7 @@ export class Transfer {
    */
   watch(alive: () => boolean): void {
     void this.stop;
-    this.#endWatch(); // a copy from the middle on watches anew
+    this.#endWatch(); // if a copy continues the transfer, it watches with its own check
     const every = this.holdsSocket ? SELDOM : 1;
     let seconds = 0;
     this.#endWatch = eachSecond(() => {
@@ -268,9 +268,9 @@ export class Transfer {
   }
 
   /**
-   * Whether for `timeout` milliseconds no byte could be sent and the peer acknowledged none. Sent bytes alone do not
-   * tell: a full socket becomes writable only after a third of its buffer was sent, which is 1.4 MB, three minutes at
-   * 8 KiB/s.
+   * Whether for `timeout` milliseconds no byte could be sent and the peer acknowledged none. Sent bytes alone cannot
+   * show that: a full socket becomes writable only after a third of its buffer was sent, which is 1.4 MB, three minutes
+   * at 8 KiB/s.
    */
   isStalled(timeout: number): boolean {
     const acked = this.acknowledged ? this.acknowledged() : acknowledgedBy(this.target);
