@@ -55,7 +55,7 @@ export interface ResponsePlan {
   readonly body: FileBody | Uint8Array<ArrayBuffer> | string | undefined;
   /** The coding that the sender must apply to the body, which is the plain file; the sender also sets the length. */
   readonly coding?: Encoding;
-  /** Nothing has that name, or not with that method: another handler may answer. */
+  /** No file has that name, or files do not support the method: another handler may answer. */
   readonly missing?: boolean;
   /** The reason why the file cannot be sent. */
   readonly failure?: HttpFailure;
@@ -301,7 +301,7 @@ function tagOf(file: OpenFile, encoding: Encoding | undefined): string {
   return encoding ? `"${tag}-${encoding.name}"` : `"${tag}"`;
 }
 
-/** All fields of the caller for a file. Fields set `before` are overridden by the options. */
+/** All fields of the caller for a file. The options override fields that were set `before`. */
 function callersFields(
   { fields, headers }: ResolvedOptions,
   path: string,

@@ -34,7 +34,7 @@ const NOT_CONTENT = new Set([
 /** Throws `TypeError` if this is not a valid header field, or not one that the caller may set. */
 export function checkField(name: string, value: string): [string, string] {
   if (SERVERS.has(name.toLowerCase())) {
-    throw new TypeError(`${name} is set by the server, by what it sends`);
+    throw new TypeError(`${name} is set by the server according to what it sends`);
   }
   new Headers([[name, value]]);
   return [name, value];
@@ -111,7 +111,7 @@ export function putFields(fields: Fields, list: FieldList): void {
 }
 
 /**
- * Puts only those of a caller's fields in that are valid for any response. Our error text is not the file that the
+ * Puts in only those of a caller's fields that are valid for any response. Our error text is not the file that the
  * caller's ETag or Content-Encoding describes, and caches must not keep an error, because a missing file may exist a
  * minute later.
  */

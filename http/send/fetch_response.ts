@@ -10,7 +10,7 @@ import { lazyResponse } from "./lazy_response.ts";
 import { loadSmall } from "./small.ts";
 import { isDeno } from "../../runtime.ts";
 
-/** The part of Bun in use. */
+/** The members of Bun that we use. */
 interface BunGlobal {
   file(path: string): Blob;
 }
@@ -197,7 +197,7 @@ function streamOf(chunks: Chunks, begin?: () => boolean): ReadableStream<Uint8Ar
     },
     async cancel() {
       if (!own()) return;
-      chunks.stop(new Error("nobody reads the body any more"));
+      chunks.stop(new Error("the body was cancelled"));
       await reading;
       chunks.close();
     },
