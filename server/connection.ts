@@ -57,7 +57,7 @@ export interface Exchange {
 /** A connection that is handed to another server. */
 export interface HandedOver {
   readonly transport: Transport;
-  /** As {@link Transport}'s, starting with the bytes that were read already. */
+  /** As `read` of {@link Transport}, starting with the bytes that were read already. */
   read(into: Uint8Array): Promise<number>;
   /** Writes all bytes. Rejects if the connection has ended. */
   write(bytes: Uint8Array): Promise<void>;
@@ -401,7 +401,7 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
     return new Promise((resolve, reject) => {
       const abandon = this.#abandon = () => {
         this.#abandon = undefined;
-        promise.then(giveUp, () => {/* nobody is left to be told */});
+        promise.then(giveUp, () => {/* the connection has ended */});
         resolve(undefined);
       };
       promise.then((plan) => {

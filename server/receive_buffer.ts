@@ -22,13 +22,13 @@ export class ReceiveBuffer {
     this.#wake();
   }
 
-  /** Nothing more will come. */
+  /** Records that no more bytes will come. */
   end(): void {
     this.#ended = true;
     this.#wake();
   }
 
-  /** As of {@link Transport}. */
+  /** As `read` of {@link Transport}. */
   async read(into: Uint8Array): Promise<number> {
     if (this.#bytes === 0 && !this.#ended) await new Promise<void>((resolve) => this.#wake = resolve);
     if (this.#bytes === 0) return 0;

@@ -18,14 +18,14 @@ export interface Reply {
   readonly status: number;
   /** Status line and fields, but for `Connection` and the empty line. */
   readonly head: string;
-  /** Whether to HTTP/1.0. */
+  /** Whether the client speaks HTTP/1.0. */
   readonly old: boolean;
   readonly body:
     | Uint8Array
     | { readonly file: FileBody; readonly rateLimit?: number }
     | StreamBody
     | undefined;
-  /** Whether the connection ends after it, and whether its fields say so. */
+  /** `last`: the connection ends after this response. `saysClose`: the response's own fields already say so. */
   readonly last: boolean;
   readonly saysClose: boolean;
   /** Called once: when all of it was passed to the system, or with the problem that prevented that. */
@@ -83,7 +83,7 @@ export interface Framing {
   /** Status line and fields, but for `Connection` and the empty line. */
   readonly head: string;
   readonly saysClose: boolean;
-  /** Of a stream. */
+  /** How the body is framed, if it is a stream. */
   readonly framing: StreamBody["framing"];
 }
 

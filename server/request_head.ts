@@ -8,9 +8,9 @@ export interface Head {
   readonly target: string;
   /** A field's value by its name in lower case. Several fields of one name are joined with commas. */
   readonly field: (name: string) => string | undefined;
-  /** All of them. */
+  /** All fields, by their names in lower case. */
   readonly fields: ReadonlyMap<string, string>;
-  /** Whether HTTP/1.0. */
+  /** Whether the client speaks HTTP/1.0. */
   readonly old: boolean;
   /** Whether the client wants a persistent connection. */
   readonly keep: boolean;

@@ -81,14 +81,16 @@ async function pump(head: string, { stream, framing }: StreamBody, outlet: Outle
     return error;
   }
   const giveUp = () =>
-    void reader.cancel(outlet.closed.reason).catch(() => {/* nobody is left to be told */});
+    void reader.cancel(outlet.closed.reason).catch(
+      () => {/* the connection has ended */},
+    );
   outlet.closed.addEventListener("abort", giveUp, { once: true });
   try {
     outlet.watch(() => {});
     await pumpChunks(head, reader, framing, outlet);
     return undefined;
   } catch (error) {
-    reader.cancel(error).catch(() => {/* nobody is left to be told */});
+    reader.cancel(error).catch(() => {/* the connection has ended */});
     return error;
   } finally {
     outlet.closed.removeEventListener("abort", giveUp);
@@ -165,8 +167,9 @@ function read(reader: ReadableStreamDefaultReader<Uint8Array>): Reading {
 /** Closes what a reply holds that is not sent. */
 export function giveUpReply({ body, ended }: Reply, problem: unknown): void {
   if (body !== undefined && !(body instanceof Uint8Array)) {
-    if ("stream" in body) body.stream.cancel(problem).catch(() => {/* nobody is left to be told */});
-    else fs.closeSync(body.file.file.fd);
+    if ("stream" in body) {
+      body.stream.cancel(problem).catch(() => {/* the connection has ended */});
+    } else fs.closeSync(body.file.file.fd);
   }
   ended(problem);
 }

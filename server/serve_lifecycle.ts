@@ -1,6 +1,6 @@
 import type { ServeAddr, Server, ServeSettings } from "./serve_types.ts";
 
-/** What a server that listens can do. */
+/** The operations of a listening server. */
 export interface Running {
   /** Ends all connections; resolves when they have ended. */
   close(): Promise<unknown>;
@@ -10,7 +10,10 @@ export interface Running {
   keepAlive(on: boolean): void;
 }
 
-/** The face of a server that listens at `addr`. Calls `onListen`, and closes the server when `signal` is aborted. */
+/**
+ * The public object of a server that listens at `addr`. Calls `onListen`, and closes the server when `signal` is
+ * aborted.
+ */
 export function serverOf(addr: ServeAddr, running: Running, { signal, onListen }: ServeSettings): Server {
   let finish = () => {};
   const finished = new Promise<void>((resolve) => finish = resolve);

@@ -37,7 +37,7 @@ export interface ServeFetch {
 export interface ServeOptions {
   /** The address to listen on. @default "0.0.0.0" */
   hostname?: string;
-  /** The TCP port; 0 for any that is free. @default 8000 */
+  /** The TCP port; 0 for any free port. @default 8000 */
   port?: number;
   /** Ends the server and all connections at once when it is aborted. @default none */
   signal?: WebAbortSignal;
@@ -58,7 +58,7 @@ export type AsyncDisposal = SymbolConstructor extends { readonly asyncDispose: i
   ? { readonly [name in Name]: () => Promise<void> }
   : unknown;
 
-/** A running server, as `Deno.serve` gives it. */
+/** A running server, as `Deno.serve` returns it. */
 export type Server = RunningServer & AsyncDisposal;
 
 /** A {@link Server} without its `[Symbol.asyncDispose]`, which is the same as `shutdown`. */
@@ -69,7 +69,7 @@ export interface RunningServer {
   readonly finished: Promise<void>;
   /** Stops accepting requests, finishes those under way, and then resolves. */
   shutdown(): Promise<void>;
-  /** Lets the server keep the process running, as it does at first. */
+  /** Makes the server keep the process running, which is the default. */
   ref(): void;
   /** Lets the process end although the server runs. */
   unref(): void;

@@ -101,7 +101,7 @@ export class FileServer {
     if (this.#connections.size > 0) await new Promise<void>((resolve) => this.#empty.push(resolve));
   }
 
-  /** Whether listener and connections keep the process running, as they do at first. */
+  /** Sets whether listener and connections keep the process running; they do by default. */
   keepAlive(on: boolean): void {
     this.#keepsAlive = on;
     this.#listener?.keepAlive?.(on);

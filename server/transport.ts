@@ -15,7 +15,7 @@ export interface Transport {
    * own write.
    */
   send?(bytes: Uint8Array): number;
-  /** Whether the connection keeps the process running, which it does at first. Present where that can be chosen. */
+  /** Sets whether the connection keeps the process running; it does by default. Present if the runtime allows it. */
   keepAlive?(on: boolean): void;
   /** Half-closes our side after everything was sent. */
   finish(): void;
@@ -32,7 +32,7 @@ export interface TlsIdentity {
 /** A TCP port to listen on. */
 export interface TcpPlace {
   readonly host: string;
-  /** 0: any that is free. */
+  /** 0: any free port. */
   readonly port: number;
   /** Whether other processes may listen there as well (SO_REUSEPORT; in Deno only with --unstable-net). */
   readonly shared: boolean;
@@ -53,7 +53,7 @@ export interface Listener {
   readonly port: number;
   /** The address it listens on; "" for a unix socket. */
   readonly host: string;
-  /** Whether listening keeps the process running, which it does at first. Present where that can be chosen. */
+  /** Sets whether listening keeps the process running; it does by default. Present if the runtime allows it. */
   keepAlive?(on: boolean): void;
   /** Stops accepting connections; accepted ones continue. */
   close(): void;

@@ -56,7 +56,7 @@ class DenoTransport implements Transport {
   }
 
   finish(): void {
-    this.socket.closeWrite().catch(() => {/* it is gone already */});
+    this.socket.closeWrite().catch(() => {/* the connection has already ended */});
   }
 
   close(): void {

@@ -116,7 +116,7 @@ export class Tunnels {
     await this.#server.shutdown();
   }
 
-  /** Whether the connections to the inner server keep the process running, as they do at first. */
+  /** Sets whether the connections to the inner server keep the process running; they do by default. */
   keepAlive(on: boolean): void {
     this.#keepsAlive = on;
     for (const { inner } of this.#tunnels.values()) on ? inner.ref() : inner.unref();
@@ -179,7 +179,7 @@ async function refuse(connection: HandedOver): Promise<void> {
     connection.finish();
     await pass((into) => connection.read(into), () => Promise.resolve());
   } catch {
-    // it is gone already
+    // the connection has already ended
   }
 }
 
