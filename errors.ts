@@ -63,8 +63,8 @@ export class SendfileError extends Error {
 }
 
 /**
- * The code of the {@link SendfileError} for a file that was truncated below what has been sent of it. No system has
- * an error for this; ESTALE is what NFS reports for a file that was replaced.
+ * The code of the {@link SendfileError} for a file that was truncated below what has been sent of it. No system has an
+ * error for this, so we use ESTALE, which NFS reports for a file that was replaced.
  */
 export const TRUNCATED = "ESTALE";
 

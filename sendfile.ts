@@ -144,7 +144,7 @@ async function finish(transfer: Transfer, native: NativeTransfer, outcome: Outco
 /** Sends the rest by read and write. Throws `SendfileNotAvailableError` if `fallback` is false. */
 async function byCopy(transfer: Transfer, reason: string): Promise<void> {
   const { fallback = true } = transfer.options;
-  transfer.attempt(() => transfer.source.size()); // throws where it is not a regular file
+  transfer.attempt(() => transfer.source.size()); // throws if it is not a regular file
   if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);
   counters.copy.transfers++;
   count(reason);

@@ -17,7 +17,7 @@
 export type WebAbortSignal = typeof globalThis extends { AbortSignal: { prototype: infer Signal } } ? Signal
   : AbortSignalLike;
 
-/** The web's `Blob`, and so what `Bun.file` gives. */
+/** The web's `Blob`, which is also the type of a `Bun.file`. */
 export type WebBlob = typeof globalThis extends { Blob: new (...of: never[]) => infer Blob } ? Blob
   : BlobLike;
 
@@ -87,7 +87,7 @@ export interface ResponseLike {
 
 /** A `URL`, for programs without the web's types. */
 export interface URLLike {
-  /** The whole. */
+  /** The whole URL. */
   readonly href: string;
   /** `file:`, `https:`, … */
   readonly protocol: string;

@@ -92,7 +92,7 @@ class WorkerProcess {
     child.on("error", ({ message }) => {
       problem ??= message;
       if (child.pid === undefined) resolve(problem); // not started: no exit follows
-      else this.kill(); // it can receive no message any more
+      else this.kill(); // it can no longer receive messages
     });
     child.on("disconnect", () => {
       const timer = setTimeout(() => this.kill(), DISCONNECTED);
