@@ -8,11 +8,11 @@ const [directory = ".", port = "9000"] = process.argv.slice(2);
 const app = fastify();
 const onSent = (sent: unknown, { url }: { url?: string }) => console.log(url, sent);
 
-// Middleware lets Fastify answer what is not there.
+// Middleware lets Fastify answer for missing files.
 await app.register(middie);
 app.use("/files", serveStatic(directory, { onSent }));
 
-// hijack(): from here on the response is ours, and Fastify sends nothing.
+// hijack(): from here on we own the response, and Fastify sends nothing.
 const own = serveStatic(directory, { urlRoot: "own", fallthrough: false, onSent });
 app.get("/own/*", (request, reply) => {
   reply.hijack();

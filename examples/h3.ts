@@ -17,7 +17,7 @@ app.all("/**", () => {
   throw new HTTPError("nothing here", { status: 404 });
 });
 
-// Outermost. h3's own serve() is srvx's, with app.fetch.
+// withSendfile must be outermost. h3's own serve() is srvx's, with app.fetch.
 const fetch = withSendfile((request) => app.fetch(request), {
   onBody: (way, { url }) => console.log(new URL(url).pathname, way),
 });

@@ -6,7 +6,7 @@ import process from "node:process";
 const [fsRoot = ".", port = "9000"] = process.argv.slice(2);
 const app = new Hono();
 
-// Middleware may add fields. What puts another body in the place of a file's, as compress() does, has it sent as that.
+// Middleware may add fields. If it replaces the body, as compress() does, the new body is sent instead of the file.
 app.use(async (c, next) => {
   await next();
   c.header("X-Content-Type-Options", "nosniff");
@@ -16,7 +16,7 @@ app.use("/files/*", (c, next) =>
     fsRoot,
     urlRoot: "files",
     quiet: true,
-    // What is not there goes on to the routes below.
+    // A missing file is passed to the routes below.
     async fallthrough() {
       await next();
       return c.res;
@@ -27,12 +27,12 @@ app.get("/files/made", (c) => c.text("made by a route"));
 app.get("/", (c) => c.text("hello"));
 app.notFound((c) => c.text("nothing here", 404));
 
-// Outermost, so that it sees what all the others have made of a response.
+// Outermost, so that it receives the response after all other middleware.
 const handler = withSendfile((request, info) => app.fetch(request, info), {
   onBody: (way, { url }) => console.log(new URL(url).pathname, way),
 });
 
-/** The part of Bun in use; a program of yours has it from @types/bun. */
+/** The members of Bun that we use; your own program gets them from @types/bun. */
 interface Bun {
   serve(options: { hostname: string; port: number; fetch: typeof handler }): { url: URL };
 }

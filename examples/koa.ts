@@ -12,13 +12,13 @@ const files = serveStatic(directory, {
   onSent: (sent, { url }) => console.log(url, sent),
 });
 
-/** Takes the response away from Koa, which has set its status to 404. */
+/** Tells Koa that we send the response, and resets the status, which Koa has set to 404. */
 function take(ctx: Koa.Context): void {
   ctx.respond = false;
   ctx.res.statusCode = 200;
 }
 
-/** And gives it back. */
+/** Lets Koa send the response again. */
 function giveBack(ctx: Koa.Context): void {
   ctx.respond = true;
   ctx.res.statusCode = 404;

@@ -11,7 +11,7 @@ const [file] = process.argv.slice(2);
 
 createServer(async (request, response) => {
   try {
-    if (!response.socket) await once(response, "socket"); // pipelined: the response before it is still going
+    if (!response.socket) await once(response, "socket"); // pipelined: the earlier response is still being sent
     const { size } = await stat(file);
     response.writeHead(200, { "Content-Length": size, "Content-Type": "application/octet-stream" });
     response.flushHeaders();

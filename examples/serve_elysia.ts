@@ -9,7 +9,7 @@ const [fsRoot = ".", port = "9000"] = process.argv.slice(2);
 
 const app = new Elysia()
   .onError(({ code, status }) => code === "NOT_FOUND" ? status(404, "nothing here") : undefined)
-  // With get() Elysia would answer HEAD itself, by the length of the body of what serveDir answers to a HEAD: 0.
+  // With get() Elysia would answer HEAD from the GET route and send the length of the empty body: Content-Length 0.
   .all("/files/*", ({ request }) =>
     serveDir(request, {
       fsRoot,

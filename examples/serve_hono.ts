@@ -17,7 +17,7 @@ app.use("/files/*", (c, next) =>
     fsRoot,
     urlRoot: "files",
     quiet: true,
-    // What is not there goes on to the routes below.
+    // A missing file is passed to the routes below.
     async fallthrough() {
       await next();
       return c.res;

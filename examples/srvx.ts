@@ -22,7 +22,7 @@ const server = serve({
   port: Number(port),
   silent: true,
   middleware: [
-    // The first, so that it sees what all the others have made of a response.
+    // The first, so that it receives the response after all other middleware.
     withSendfile((_request, next: Next) => next(), {
       onBody: (way, { url }) => console.log(new URL(url).pathname, way),
     }),

@@ -2,7 +2,7 @@
 import { sendfile, type SendfileSocket } from "@zerocopy/sendfile";
 import process from "node:process";
 
-/** The part of Bun in use; a program of yours has it from @types/bun. */
+/** The members of Bun that we use; your own program gets them from @types/bun. */
 interface Bun {
   listen(options: {
     hostname: string;

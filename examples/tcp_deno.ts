@@ -22,7 +22,7 @@ while (true) {
   } catch (error) {
     // NotConnected: a client reset its connection before it was accepted, which would end a `for await` loop.
     if (error instanceof Deno.errors.BadResource) break; // the listener is closed
-    if (!(error instanceof Deno.errors.NotConnected)) { // out of descriptors: until one is free, all fail
+    if (!(error instanceof Deno.errors.NotConnected)) { // out of descriptors: accept fails until one is free
       console.error((error as Error).message);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
