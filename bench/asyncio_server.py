@@ -1,4 +1,4 @@
-"""Files by Python's own means, with the header fields of the package's servers: asyncio, and its loop.sendfile.
+"""Serves files with asyncio's loop.sendfile, and the header fields of the package's servers.
 
     python3 asyncio_server.py DIR
 """
@@ -27,8 +27,8 @@ async def serve(reader, writer):
             with open(DIRECTORY + path, "rb") as file:
                 await send(writer, file)
     except (asyncio.IncompleteReadError, ConnectionError, asyncio.SendfileNotAvailableError):
-        # The client has left, which is how each of its runs ends; asyncio calls it "not available" where the
-        # file's first bytes meet a connection that is gone.
+        # The client has left, which is how each run ends. asyncio raises SendfileNotAvailableError if the client leaves
+        # before the file's first bytes.
         pass
     finally:
         writer.close()
@@ -39,7 +39,7 @@ async def send(writer, file):
     date = email.utils.formatdate(usegmt=True)
     head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\n{FIELDS}Content-Length: {size}\r\n\r\n"
     writer.write(head.encode())
-    # Without fallback: what is to be measured is sendfile(2), or nothing.
+    # Without fallback, so that only sendfile(2) is measured.
     await asyncio.get_running_loop().sendfile(writer.transport, file, fallback=False)
 
 

@@ -1,25 +1,25 @@
-/* drain: a load client that costs the server as little as possible.
+/* drain: a load client that takes as little of the server's time as possible.
  *
  *   cc -O2 -o drain drain.c
  *   ./drain HOST PORT PATH CONNECTIONS SECONDS
  *
- * Keeps CONNECTIONS keep-alive connections to HOST:PORT (HOST is an IPv4 address) busy with GET PATH and throws
- * every body away in the kernel (recv with MSG_TRUNC copies nothing). It polls without sleeping: on loopback a
+ * Keeps CONNECTIONS keep-alive connections to HOST:PORT (HOST is an IPv4 address) busy with GET PATH and discards
+ * every body in the kernel (recv with MSG_TRUNC copies nothing). It polls without sleeping: on loopback a
  * sleeping client makes the server pay for each wake-up, and that cost (40 % of a core, measured) hides
- * what is being compared. Pin server and client to different cores (taskset -c 0 / taskset -c 1).
- * A response must carry Content-Length; a connection closed by the server is opened again, and counted where the
- * response did not say so (Connection: close).
+ * the differences between servers. Pin server and client to different cores (taskset -c 0 / taskset -c 1).
+ * A response must have a Content-Length. A connection that the server closes is opened again, and counted if the
+ * response had no Connection: close.
  * The clock starts after WARM_UP seconds: by then the windows have grown and the server's code is warm.
  *
  * Prints one JSON line: {"requests":…,"bytes":…,"seconds":…,"reconnects":…,"short":…,"idle":…,"cpu":…,"p50":…,
  * "p99":…,"congestion":…}
- * "bytes" counts heads and bodies as they arrive, also of responses that are still under way at the end.
+ * "bytes" counts heads and bodies as they arrive, also of responses in progress at the end.
  * "short" counts connections that closed before the promised length had arrived.
- * "idle" is the share of the time in which there was nothing to do: near 0 the client is the limit, not the server.
- * "cpu" is the CPU time it had in all, in seconds: all of the time, unless others ran on its core.
+ * "idle" is the share of the time in which there was nothing to do: near 0, the client is the limit and not the server.
+ * "cpu" is the client's whole CPU time in seconds: equal to the elapsed time, unless others ran on its core.
  * "p50" and "p99" are latencies in microseconds, from the request to the last byte of its response, of the responses
- * that ended while the clock ran; null where none did.
- * "congestion" is the congestion control of the connections' ends here, "mixed" where they differ.
+ * that ended while the clock ran; null if none did.
+ * "congestion" is the congestion control of the client's ends of the connections; "mixed" if they differ.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -55,8 +55,8 @@ static struct sockaddr_in to = {.sin_family = AF_INET};
 static int epoll_fd, request_len;
 static char congestion[16]; /* TCP_CA_NAME_MAX */
 static char request[2048];
-/* Nothing is written to it, but the kernel wants the whole length to lie in user space: a buffer on the stack, which
- * may be less than a body away from the end of that, failed with EFAULT now and then. */
+/* Nothing is written to it, but the kernel checks that the whole length lies in user space. A buffer on the stack may
+ * be closer to the end of user space than the length of a body: then recv fails with EFAULT now and then. */
 static char sink[1];
 static long requests, bytes, reconnects, short_bodies;
 static double idle;
@@ -117,13 +117,13 @@ static void open_conn(struct conn *c) {
   c->fd = socket(AF_INET, SOCK_STREAM, 0);
   if (c->fd < 0) fail("socket");
   if (connect(c->fd, (void *)&to, sizeof to)) fail("connect");
-  look_at_congestion(c->fd); /* connected: only now has the route had its say */
+  look_at_congestion(c->fd); /* after connect: the route may set it */
   struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
   if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &ev)) fail("epoll_ctl");
   ask(c);
 }
 
-/* Goes on after a recv that failed or found the end. */
+/* Replaces a connection whose recv failed or returned 0. */
 static void reopen(struct conn *c, int received) {
   if (received < 0 && errno != ECONNRESET) fail("recv");
   if (c->in_body && c->need > 0) short_bodies++;
@@ -168,7 +168,7 @@ static int read_head(struct conn *c) {
 
 static void on_readable(struct conn *c) {
   if (!c->in_body && !read_head(c)) return;
-  /* Once and not until EAGAIN: the next poll asks anyway, and the other connections have their turn. */
+  /* Once, not until EAGAIN: the next poll reports the rest, and the other connections are served meanwhile. */
   if (c->need > 0) {
     int n = recv(c->fd, sink, c->need > (1 << 30) ? 1 << 30 : c->need, MSG_TRUNC | MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN) return;
@@ -191,7 +191,7 @@ static void on_readable(struct conn *c) {
   }
 }
 
-/* Drains for so many seconds; how many it took. */
+/* Drains for about that many seconds; returns how many it took. */
 static double drain(double seconds) {
   struct epoll_event events[64];
   double start = now(), took = 0;

@@ -1,6 +1,6 @@
 /**
- * The header fields that the package's servers send with a file, for those servers in a benchmark that have to be told.
- * All but the length are constant: what counts here is how many bytes a head has. JavaScript, as Node.js reads it too.
+ * The header fields that the package's servers send with a file, for the other servers in a benchmark. All but the
+ * length are constant, because only the number of bytes in a head matters. JavaScript, because Node.js imports it too.
  */
 import process from "node:process";
 
@@ -8,13 +8,13 @@ import process from "node:process";
 export const hostname = process.env.BENCH_HOST ?? "127.0.0.1";
 
 /**
- * The field that makes a head as long as the others'; none where it is as long already.
+ * The field that makes a head as long as the longest; none if it is that long already.
  * @type {Readonly<Record<string, string>>}
  */
 export const pad = process.env.BENCH_PAD ? { "X-Pad": process.env.BENCH_PAD } : {};
 
 /**
- * Those of every server but Date, Content-Length and the pad.
+ * The fields of every server, except Date, Content-Length and the pad.
  * @type {Readonly<Record<string, string>>}
  */
 export const fields = {

@@ -1,4 +1,4 @@
-// Files by Go's own means: http.FileServer, with the header fields of the package's servers.
+// Serves files with Go's http.FileServer, and the header fields of the package's servers.
 //
 //	go build -o go_server go_server.go && ./go_server DIR
 package main
@@ -22,7 +22,7 @@ func main() {
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	files := http.FileServer(http.Dir(os.Args[1]))
 	panic(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// FileServer itself sends Accept-Ranges, Content-Length, Last-Modified and what type the name tells.
+		// FileServer itself sends Accept-Ranges, Content-Length, Last-Modified and a type by the name.
 		w.Header().Set("Etag", `"100000-6b013e87.28599f8e"`)
 		w.Header().Set("Content-Type", "application/octet-stream")
 		if pad != "" {

@@ -1,17 +1,17 @@
-/* hold: a client that holds as many slow downloads as it is told to, and costs next to nothing itself.
+/* hold: a client that holds many slow downloads at almost no cost of its own.
  *
  *   cc -O2 -o hold hold.c
  *   ./hold PORT PATH FILE CONNECTIONS RATE SECONDS
  *
- * Opens CONNECTIONS to 127.0.0.1:PORT, from 127.0.0.2 and on, one address for each 20,000. Each asks for PATH once and
- * takes RATE bytes a second of the response, of which every byte is compared with FILE. Its receive buffer and its
- * segments are small: as on a slow link, the server's buffer is full and gets room piece by piece.
+ * Opens CONNECTIONS to 127.0.0.1:PORT, from 127.0.0.2 on, one address for each 20,000. Each requests PATH once, reads
+ * RATE bytes per second of the response and compares every byte with FILE. Its receive buffer and its segments are
+ * small, so the server's buffer stays full and drains piece by piece, as on a slow link.
  *
- * Prints "open" once each connection has the beginning of its body; after SECONDS waits for a line (or the end) on
- * standard input, prints one JSON line and leaves with all connections open:
+ * Prints "open" once each connection has received the beginning of its body. After SECONDS prints one JSON line, waits
+ * for a line (or the end) on standard input, and exits with all connections open:
  * {"connections":…,"ended":…,"wrong":…,"least":…,"bytes":…}
- * "ended": connections that the server closed or reset. "wrong": connections with a byte that is not the file's.
- * "least": bytes of the body that the connection with the fewest had.
+ * "ended": connections that the server closed or reset. "wrong": connections that received a wrong byte.
+ * "least": bytes of the body that the slowest connection received.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -146,7 +146,7 @@ int main(int argc, char **argv) {
   for (int i = 0; i < count; i++) {
     all[i].in_head = 1;
     all[i].fd = begin(i, port, request);
-    /* The backlog of a server that accepts one by one has an end. */
+    /* A server that accepts one by one has a limited backlog. */
     if (i % 100 == 99) usleep(20000);
   }
   for (int open = 0; open < count; usleep(10000)) {
@@ -159,7 +159,7 @@ int main(int argc, char **argv) {
   puts("open");
   fflush(stdout);
 
-  /* A part of all in each tick, so that the server has an even load. */
+  /* Each tick serves a part of the connections, so that the server has an even load. */
   double began = now();
   for (long tick = 0; tick < seconds * TICKS; tick++) {
     double wait = began + (double)tick / TICKS - now();

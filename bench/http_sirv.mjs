@@ -1,9 +1,9 @@
 /**
- * Files by Node.js, with sirv under node:http and the header fields of the package's servers.
+ * Serves files with sirv under node:http in Node.js, and the header fields of the package's servers.
  *
  *   node http_sirv.mjs DIR PATH
  *
- * PATH is that of sirv's main file. sirv lists the directory once, when it starts.
+ * PATH is the path of sirv's main file. sirv lists the directory once, when it starts.
  */
 import { createServer } from "node:http";
 import process from "node:process";

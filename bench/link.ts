@@ -33,7 +33,7 @@ export type Means = "sysctl" | "route" | undefined;
 /** Opens a link. Prints a message and returns undefined if that is impossible. */
 export async function openLink(name: Link["name"]): Promise<Link | undefined> {
   if (name === "veth" && !isIsolated) {
-    console.log("\nveth SKIPPED: it takes network namespaces");
+    console.log("\nveth SKIPPED: it needs network namespaces");
     return undefined;
   }
   return await (name === "veth" ? openVeth() : openLoopback());
@@ -110,9 +110,9 @@ async function openVeth(): Promise<Link> {
 }
 
 /**
- * Sets the congestion control of future connections at both ends: by the sysctl of the namespace, or by an attribute
- * of the routes if the sysctl refuses the value (other namespaces than the initial one accept only those that the
- * initial one lists in tcp_allowed_congestion_control). Only in our own namespaces.
+ * Sets the congestion control of future connections at both ends: by the sysctl of the namespace, or by an attribute of
+ * the routes if the sysctl refuses the value (namespaces other than the initial one accept only those that the initial
+ * one lists in tcp_allowed_congestion_control). Does this only in our own namespaces.
  */
 export async function setCongestion(link: Link, name: string): Promise<{ means: Means; complaint?: string }> {
   if (!isIsolated) return { means: undefined, complaint: "the namespace is not ours" };

@@ -5,14 +5,14 @@
  *   --rounds 3                   runs of each server for each cell
  *   --sizes 4K,64K,1M,100M
  *   --connections 16
- *   --only NAME[,NAME]           these servers, and the one that ratios are to
+ *   --only NAME[,NAME]           these servers, and the one that ratios refer to
  *   --link loopback[,veth]       veth: two namespaces, joined by a pair of devices with an MTU of 1500
  *   --congestion cubic,bbr       the congestion controls, one after the other
  *   --json FILE                  all figures, of every round
  *
  * Tables show medians. "user" and "system" are CPU seconds of the server's processes per GB, p50 and p99 latencies in
- * milliseconds, from the request to the last byte of the response; "MB now" what the processes hold in memory after the
- * last run of a cell, "MB peak" the most that they held during it. A ratio is the median of the rounds' ratios.
+ * milliseconds, from the request to the last byte of the response; "MB now" is the memory of the processes after the
+ * last run of a cell, "MB peak" their most during the cell. A ratio is the median of the rounds' ratios.
  */
 import { parseArgs } from "node:util";
 import * as harness from "./harness.ts";
@@ -136,7 +136,7 @@ async function measureAll(benchmark: Benchmark, options: Options, place: Place):
     for (const server of servers) {
       for (const file of files) await check(server, file, benchmark.head?.(file.body.length));
     }
-    console.log(`\nover ${link.what}: every server gave every file right, byte for byte`);
+    console.log(`\nover ${link.what}: every server sent every file correctly, byte for byte`);
     heads[name] = Object.fromEntries(servers.map(({ name, shapes }) => [name, shapesBySize(shapes)]));
     printHeads(heads[name], benchmark.fields);
     for await (const congestion of congestionsOf(link, options, place, servers, smallest)) {
@@ -209,7 +209,7 @@ function shapesBySize(shapes: ReadonlyMap<File, Shape>): Record<string, Shape> {
 
 /** Prints what the heads have in common and how they differ: figures are comparable only if heads are alike. */
 function printHeads(heads: Readonly<Record<string, Record<string, Shape>>>, fields: readonly string[]): void {
-  console.log(`every head has ${fields.join(", ")}, except as is said here; its length in bytes:`);
+  console.log(`every head has ${fields.join(", ")}, except as listed here; its length in bytes:`);
   for (const [name, shapes] of Object.entries(heads)) {
     for (const [size, { head, fields: own }] of Object.entries(shapes)) {
       const missing = fields.filter((field) => !own.includes(field)).map((field) => `-${field}`);
@@ -289,7 +289,7 @@ async function measureCell(
   servers.forEach(forgetPeak);
   const measured = await measureRounds(servers, rounds, { place, file, connections, seconds });
   const strange = measured.flatMap(({ runs }) => runs).find(({ congestion }) => congestion !== client);
-  if (strange) throw new Error(`the client's sockets use ${strange.congestion}, not ${client} any more`);
+  if (strange) throw new Error(`the client's sockets use ${strange.congestion} instead of ${client}`);
   const figures = servers.map((server, i) => {
     const runs = measured.map((round) => round.runs[i]);
     const cost = (seconds: number, bytes: number) => seconds / bytes * 1e9;

@@ -18,7 +18,9 @@ export const isIsolated = Deno.env.get(MARK) === "1";
 export async function runIsolated(env: Record<string, string>): Promise<number | undefined> {
   const reason = await whyNot();
   if (reason !== undefined) {
-    console.log(`no network namespace of its own (${reason}): measured in the present one, as it is set`);
+    console.log(
+      `no network namespace of its own (${reason}): measures in the present one, with its settings`,
+    );
     return undefined;
   }
   const child = new Deno.Command("unshare", {

@@ -11,7 +11,7 @@ export function startNginx(http: string): Contender["start"] {
     const own = Deno.makeTempDirSync({ dir: programs, prefix: `${name}-` });
     const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     const config = `
-      ${Deno.uid() === 0 ? "user root;" : ""} # who else may not read a temporary directory
+      ${Deno.uid() === 0 ? "user root;" : ""} # another user may not read a temporary directory
       daemon off;
       worker_processes 1;
       pid ${own}/nginx.pid;
@@ -43,7 +43,7 @@ export const startCaddy: Contender["start"] = (name, setting, program) => {
   const { link, pad, place: { programs, data } } = setting;
   const port = freePort(link);
   const own = Deno.makeTempDirSync({ dir: programs, prefix: "caddy-" });
-  // Indented by tabs, or Caddy complains.
+  // Caddy prints a warning unless the lines are indented by tabs.
   const config = `{
 \tadmin off
 \tauto_https off

@@ -2,9 +2,9 @@
  * `deno task scale`: the cost of thousands of slow downloads for a server, and how long a small request waits
  * meanwhile. Needs Linux, a C compiler, and nginx for the comparison with it.
  *
- *   --connections 9500   at once; by default as many as the limit of descriptors allows at two each
- *   --seconds 60         for which they are held
- *   --rate 1024          bytes a second that each takes
+ *   --connections 9500   at once; by default as many as the limit of descriptors allows, at two each
+ *   --seconds 60         for which the downloads are held
+ *   --rate 1024          bytes per second that each download reads
  *   --only NAME[,NAME]   these servers
  *
  * The servers run one after the other: each first without connections, then with all of them (hold.c compares every

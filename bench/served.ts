@@ -32,7 +32,7 @@ export function openServed(paths: readonly string[]): Map<string, Served> {
 
 /** Whether the first `length` bytes are a whole request, from a client that does not pipeline. */
 export function isComplete(request: Uint8Array, length: number): boolean {
-  // "\r\n\r\n" at the end, where it must be
+  // ends with "\r\n\r\n"
   return length >= 4 && request[length - 1] === 10 && request[length - 2] === 13 &&
     request[length - 3] === 10 && request[length - 4] === 13;
 }

@@ -1,12 +1,12 @@
-/* server: what the JavaScript servers are measured against: epoll and sendfile(2) in C, one thread.
+/* server: the base for the JavaScript servers: epoll and sendfile(2) in C, in one thread.
  *
  *   cc -O2 -o server server.c
  *   ./server FILE...
  *
  * Answers GET /NAME with the file of that base name, opened once at start, its head made once. Level-triggered
  * epoll, TCP_NODELAY, the head with MSG_MORE so that it shares a segment with the file's first bytes. A client must
- * not pipeline: it has its response before it asks again.
- * Prints the port it listens on, of the IPv4 address in BENCH_HOST or else 127.0.0.1.
+ * not pipeline: it must wait for the response before the next request.
+ * Listens on the IPv4 address in BENCH_HOST, or else 127.0.0.1, and prints the port.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -73,7 +73,7 @@ static const struct file *find_file(const char *name, size_t len) {
 }
 
 static void drop(struct conn *c) {
-  close(c->fd); /* which takes it out of epoll, too */
+  close(c->fd); /* also removes it from epoll */
   free(c);
 }
 
@@ -84,7 +84,7 @@ static void want(struct conn *c, int write) {
   if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &ev)) fail("epoll_ctl");
 }
 
-/* Sends what goes without waiting. */
+/* Sends what can be sent without waiting. */
 static void respond(struct conn *c) {
   const struct file *f = c->file;
   while (c->head_sent < f->head_len) {
@@ -99,7 +99,7 @@ static void respond(struct conn *c) {
     ssize_t n = sendfile(c->fd, f->fd, &c->sent, count);
     if (n < 0 && errno == EAGAIN) return want(c, 1);
     if (n <= 0) return drop(c); /* 0: the file was truncated, and the promised length cannot be kept */
-    /* A short count means a full buffer; after a full piece the others have their turn. */
+    /* A short count means a full buffer; after a full piece the other connections are served. */
     if (c->sent < f->size) return want(c, 1);
   }
   c->file = NULL;
@@ -128,7 +128,7 @@ static void on_request(struct conn *c) {
 
 static void on_connection(int listener) {
   int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd < 0) return; /* it has gone again */
+  if (fd < 0) return; /* the client has already left */
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
   struct conn *c = calloc(1, sizeof *c);
   if (!c) fail("calloc");

@@ -18,7 +18,7 @@ const END_TIMEOUT = 2000;
 /** More bytes than the head of a response has. */
 const HEAD_MAX = 16 * KIB;
 
-/** Heads that differ by so many bytes at most count as equal: "X-Pad: " and the end of the line are 9. */
+/** Heads that differ by at most this many bytes count as equal: "X-Pad: " and the end of the line are 9. */
 export const HEAD_TOLERANCE = 9;
 
 /** The settings that a server is started with. */
@@ -101,7 +101,7 @@ export async function startAll(
   return servers;
 }
 
-/** Starts a server that prints its port on a line, alone or as that of a URL. */
+/** Starts a server that prints a line with its port, alone or in a URL. */
 export async function start(
   name: string,
   setting: Setting,
@@ -209,7 +209,7 @@ export async function check(server: Server, file: File, head?: Uint8Array): Prom
     }
   } catch (cause) {
     signal.throwIfAborted();
-    throw new Error(`${server.name} does not serve ${file.name} right`, { cause });
+    throw new Error(`${server.name} does not serve ${file.name} correctly`, { cause });
   } finally {
     clearTimeout(timer);
     conn.close();
