@@ -89,7 +89,7 @@ export class Libc {
   readonly #value = new Int32Array(1);
   readonly #linger = new Int32Array(2);
   readonly #path = new Uint8Array(PATH_MAX);
-  /** All of it but the last byte, which is for the NUL. */
+  /** The same buffer without its last byte, which is reserved for the NUL. */
   readonly #pathText = this.#path.subarray(0, PATH_MAX - 1);
   readonly #pollfd = new Int32Array(2);
   readonly #polled = new Int32Array(2 * POLLED);
@@ -274,8 +274,8 @@ export class Libc {
   }
 
   /**
-   * The stat of what `path` leads to; undefined if there is an error, or if we cannot ask this system. The next call
-   * reuses the object. Deno's permissions do not apply.
+   * The stat of `path`, following symlinks; undefined if the call fails, or if the system has no such call here. The
+   * next call reuses the object. Deno's permissions do not apply.
    */
   statPath(path: string): FileStat | undefined {
     const { read, written } = text.encodeInto(path, this.#pathText);

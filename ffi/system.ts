@@ -36,7 +36,7 @@ export interface System {
   fcntl(library: Library, fd: number, command: number, argument: number): number;
   /** Reads `struct stat` of an open descriptor into `into`; below zero as C does. */
   stat(library: Library, fd: number, into: FileStat): number;
-  /** Present on Linux: reads `struct stat` of what a path leads to. `path` ends with a NUL. */
+  /** Reads `struct stat` of a path, following symlinks. `path` ends with a NUL. Present on Linux. */
   statPath?(library: Library, path: Uint8Array, into: FileStat): number;
   /**
    * One sendfile call. Returns the bytes sent if any were, even if the call ended with an error; 0 at the end of the

@@ -61,7 +61,7 @@ export interface ResponsePlan {
   readonly failure?: HttpFailure;
   /** An additional text for the log. */
   readonly problem?: string;
-  /** How many bytes of the body are those of a file that were read for an earlier request. */
+  /** How many bytes of the body are a file's bytes that were read for an earlier request. */
   readonly cached?: number;
 }
 

@@ -143,7 +143,7 @@ export function resolveStaticOptions(options: ServeStaticOptions): ResolvedDirec
     index: index === undefined ? undefined : listOf(index),
     extensions: listOf(extensions),
   });
-  // `setHeaders` gets the stat of the open file.
+  // `setHeaders` receives the stat of the open file, and a cached file has no descriptor.
   const cache = directory.cache && options.setHeaders === undefined;
   return { ...directory, ...dotfilesOf(options, showDotfiles), redirect, cache };
 }

@@ -54,8 +54,8 @@ export interface FileOptions {
   /** Bytes of the body per second, for each response. @default no limit */
   rateLimit?: number;
   /**
-   * Keep the bytes of files up to 64 KiB that are requested again and again, 16 MiB in all. Before they are sent,
-   * stat(2) must say that the file is unchanged, and after a second the file is read anew. Only on Linux with FFI.
+   * Keep the bytes of files up to 64 KiB that are requested often in memory, 16 MiB in all. Before each response
+   * stat(2) must show that the file is unchanged, and after a second the file is read again. Only on Linux with FFI.
    * @default true
    */
   cache?: boolean;
@@ -112,7 +112,10 @@ export interface ResolvedOptions {
   readonly codingFor?: (requestHead: RequestHead, type: string, file: OpenFile) => Encoding | undefined;
 }
 
-/** Whether a file may come from the cache of small files: its sender must then need no descriptor. */
+/**
+ * Whether a file may come from the cache of small files. A cached file has no descriptor, so the sender must not need
+ * one.
+ */
 export function usesCache({ cache, rateLimit, codingFor }: ResolvedOptions): boolean {
   return cache && rateLimit === undefined && codingFor === undefined;
 }

@@ -50,7 +50,7 @@ export function countOf({ parts }: Pick<Parts, "parts">): number {
 
 const text = new TextEncoder();
 
-/** The bytes of a body of parts of `content`; without headers a view of it. */
+/** The bytes of a body whose parts are ranges of `content`. A single range without a header is a view, not a copy. */
 export function assemble(
   { parts, trailer, length }: Parts,
   content: Uint8Array<ArrayBuffer>,

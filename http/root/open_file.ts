@@ -5,9 +5,9 @@ import type { Parts } from "../rfc9110/multipart.ts";
 /** A regular file, open for reading. The receiver closes it. */
 export interface OpenFile {
   readonly kind: "file";
-  /** A descriptor of node:fs; -1 if there is `content`. */
+  /** A descriptor of node:fs; -1 if `content` is set. */
   readonly fd: number;
-  /** Its bytes, if they were read before (small_file_cache.ts). Nobody may change them. */
+  /** The file's bytes, if it comes from the cache (small_file_cache.ts). They are shared and must not be changed. */
   readonly content?: Uint8Array<ArrayBuffer>;
   /** The path it was opened by. */
   readonly path: string;
@@ -23,7 +23,7 @@ export interface OpenFile {
   readonly changed: number;
 }
 
-/** Closes a file, if it is not one whose bytes were read before. */
+/** Closes a file, unless it comes from the cache and has no descriptor. */
 export function closeFile({ fd, content }: OpenFile): void {
   if (content === undefined) fs.closeSync(fd);
 }

@@ -86,10 +86,11 @@ export interface Directory {
  *
  * A file that was found there less than a second ago is not looked up again (real_path_cache.ts).
  *
- * With `cache` a small file that is requested often may come with its bytes (small_file_cache.ts).
+ * With `cache` a small file that is requested often may be returned with its bytes and without a descriptor
+ * (small_file_cache.ts).
  *
- * `followSymlinks` drops the check of the descriptor's path, for roots that consist of symlinks: then symlinks may
- * lead anywhere, but names still cannot.
+ * `followSymlinks` drops the check of the descriptor's path, for roots that consist of symlinks: then symlinks may lead
+ * anywhere, but names still cannot.
  *
  * A file that may not be read is a 404: the response must not reveal anything about files outside of the root.
  */

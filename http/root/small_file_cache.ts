@@ -15,13 +15,13 @@ const CAPACITY = 16 * 1024 * 1024;
 const FRESH = 1000;
 
 /**
- * Milliseconds that must have passed between a file's last change and the reading of its bytes. A change after that
- * is sure to give the file other times: the kernel's clock for them ticks every 1 to 10 ms.
+ * Milliseconds that must have passed between a file's last change and the reading of its bytes. Then any later change
+ * is sure to give the file different times: the kernel's clock for them ticks every 1 to 10 ms.
  */
 const SETTLED = 1000;
 
 interface Entry {
-  /** With its bytes; its descriptor is closed. */
+  /** The file with its bytes (`content`). Its descriptor is closed. */
   readonly file: OpenFile;
   /** The directory below which the file was found; undefined if the path is the caller's own. */
   readonly root: string | undefined;
@@ -29,7 +29,7 @@ interface Entry {
   readonly at: number;
 }
 
-/** By path, the last one that was set at the end. */
+/** Entries by path, oldest first. */
 const entries = new Map<string, Entry>();
 let bytes = 0;
 
@@ -38,12 +38,12 @@ const opened = new RecentMap<string, number>(1000);
 
 /**
  * The file that `path` leads to, with its bytes, if it was opened less than a second ago, below the same `root`, and
- * stat(2) says that it is the same file and was not changed since. Two system calls fewer than an open file take a
- * third of a small response's time (measured).
+ * stat(2) shows that it is the same file and has not changed since. This saves two system calls, a third of a small
+ * response's time (measured).
  *
- * What stat(2) does not tell is noticed within that second: a write through a shared mapping, a change on a network
- * file system that caches attributes, or a directory above the file that was moved out of the root and replaced by a
- * symlink to it.
+ * Changes that stat(2) does not show are noticed after up to a second: a write through a shared mapping, a change on a
+ * network file system that caches attributes, or a directory above the file that was moved out of the root and replaced
+ * by a symlink to it.
  */
 export function cachedFile(path: string, root?: string): OpenFile | undefined {
   const entry = entries.get(path);
@@ -98,11 +98,11 @@ export function keepFile(path: string, file: OpenFile, root?: string): OpenFile 
   const content = new Uint8Array(size);
   for (let at = 0; at < size;) {
     const read = readNow(fd, content.subarray(at), at);
-    if (read === 0) return undefined; // it has become shorter
+    if (read === 0) return undefined; // the file has become shorter
     at += read;
   }
   const cached: OpenFile = { ...file, fd: -1, content };
-  // What was read is what the times of the open file stand for, unless it was changed meanwhile.
+  // If the file was changed during the reading, its bytes may not match its times.
   if (!isUnchanged(path, cached)) return undefined;
   fs.closeSync(fd);
   const before = entries.get(path);

@@ -2,7 +2,7 @@ import { standIn } from "../stand_in.ts";
 import type { Fields } from "../headers.ts";
 import type { ResponsePlan } from "../file_response.ts";
 
-/** A response that a server sends without the help of a `Response`. */
+/** A response that a server sends without creating a real `Response`. */
 export interface KeptResponse {
   readonly status: number;
   readonly fields: Fields;
@@ -60,8 +60,8 @@ export function lazyResponse(kept: KeptResponse, make: () => Response): Response
 }
 
 /**
- * What a response of {@link lazyResponse} that nobody has touched was made of; the caller closes its file, and the
- * body of the response counts as used. Undefined for all other responses.
+ * The data of a response of {@link lazyResponse} that nobody has accessed. The caller closes its file, and the body of
+ * the response counts as used. Undefined for all other responses.
  */
 export function takeKept(response: unknown): KeptResponse | undefined {
   return response instanceof LazyResponse ? response.takeUntouched() : undefined;

@@ -24,7 +24,7 @@ export interface Sent {
   readonly problem?: string;
 }
 
-/** The way of a small file whose bytes were read for an earlier request. */
+/** The value of `way` for a small file whose bytes were read for an earlier request. */
 export const FROM_CACHE = "cache";
 
 /**
