@@ -57,7 +57,7 @@ export interface Command {
   readonly host: string;
   /** Undefined: the first free port from 8000 on. */
   readonly port: number | undefined;
-  /** The path of a unix socket to listen on, in place of host and port. */
+  /** The path of a unix socket to listen on instead of host and port. */
   readonly unix: string | undefined;
   readonly tls: TlsFiles | undefined;
   readonly workers: number;

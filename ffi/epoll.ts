@@ -67,8 +67,8 @@ export function openEpoll(
   return {
     arm(fd, token, read, write) {
       const events = EPOLLONESHOT | (read ? EPOLLIN | EPOLLRDHUP : 0) | (write ? EPOLLOUT : 0);
-      // Only the kernel knows what is registered: if a descriptor was closed by others, epoll has dropped it, or
-      // still has it if a duplicate is open. So we try ADD, then MOD; the last ADD is for its errno.
+      // Only the kernel knows which descriptors are registered: if a descriptor was closed by others, epoll has dropped
+      // it, or still has it if a duplicate is open. So we try ADD, then MOD; the last ADD is for its errno.
       if (control(EPOLL_CTL_ADD, fd, fd, token, events) === 0) return 0;
       if (control(EPOLL_CTL_MOD, fd, fd, token, events) === 0) return 0;
       return control(EPOLL_CTL_ADD, fd, fd, token, events);

@@ -164,8 +164,8 @@ export class Libc {
   }
 
   /**
-   * Returns the bytes sent, or a negated errno. `more`: hold the bytes back for what follows, if the system can.
-   * Never waits.
+   * Returns the bytes sent, or a negated errno. `more`: hold the bytes back until more follow, if the system can. Never
+   * waits.
    */
   send(fd: number, bytes: Uint8Array, more: boolean): number {
     const { sendFlags, MSG_MORE } = this.system;

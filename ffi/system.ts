@@ -30,7 +30,7 @@ export interface System {
   readonly MSG_MORE: number;
   /** `TCP_CORK` or `TCP_NOPUSH`. */
   readonly TCP_CORK: number;
-  /** Sends what the cork has held back, on systems where uncorking does not. */
+  /** Sends the bytes that the cork has held back, on systems where uncorking does not send them. */
   push?(library: Library, fd: number): void;
   /** fcntl with one argument. It is variadic in C, and some ABIs pass variadic arguments differently. */
   fcntl(library: Library, fd: number, command: number, argument: number): number;
@@ -43,7 +43,7 @@ export interface System {
    * file; otherwise -1 with errno set.
    */
   sendfile(library: Library, out: number, file: number, offset: number, count: number): number;
-  /** Present if the system tells which parts of a file are in memory. */
+  /** Present if the system reports which parts of a file are in memory. */
   readonly pageCache?: PageCache;
   /** The real path of an open descriptor; undefined if the system does not tell. */
   path?(library: Library, fd: number): string | undefined;

@@ -34,8 +34,8 @@ const PAGE = 4096;
 const APART = 512 * 1024;
 
 /**
- * Whether a range of a file can be read without waiting for the disk, as far as the system tells. The check takes 1
- * to 3 µs; sending 4 MiB by sendfile(2) takes a hundred times that (measured).
+ * Whether a range of a file can be read without waiting for the disk, as far as the system reports it. The check takes
+ * 1 to 3 µs; sending 4 MiB by sendfile(2) takes a hundred times that (measured).
  */
 export function isInMemory(
   libc: Libc | undefined,

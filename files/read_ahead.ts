@@ -9,8 +9,8 @@ const ASKED = 4 * 1024 * 1024;
 const STEP = 64 * 1024;
 
 /**
- * Bytes sent at a time if nothing tells what is in memory, as on overlayfs and network file systems: one call blocks
- * the thread for no more than that.
+ * Bytes sent at a time if the system does not report what is in memory, as on overlayfs and network file systems. They
+ * limit how long one call can block the thread.
  */
 const BLIND = 128 * 1024;
 
@@ -29,8 +29,8 @@ const WARNED = 5000;
 let warned = -Infinity;
 
 /**
- * Bytes that are read ahead of what is sent: at least (at first, and if the disk is slow) and at most. Other reads
- * wait behind these, and all transfers' windows add up.
+ * How many bytes are read ahead of the transfer: LEAST at first and if the disk is slow, MOST if it is fast. Other
+ * reads wait behind these, and the windows of all transfers add up.
  */
 const LEAST = 512 * 1024;
 const MOST = 4 * 1024 * 1024;
@@ -62,8 +62,8 @@ export interface Range {
 }
 
 /**
- * Keeps a transfer from waiting for the disk inside sendfile(2), which would block the whole thread: tells how much
- * is in memory, and makes the system read the rest.
+ * Keeps a transfer from waiting for the disk inside sendfile(2), which would block the whole thread: finds how much of
+ * the file is in memory, and makes the system read the rest.
  */
 export class ReadAhead {
   readonly #libc: Libc;

@@ -124,7 +124,7 @@ function openPath(path: string | URL, libc: Libc | undefined, start = 0, limit?:
   }
 }
 
-/** What is known of an open file before it is looked at. */
+/** What we know about an open file before its fstat. */
 interface KnownFile {
   readonly start?: number;
   readonly limit?: number;
@@ -370,9 +370,9 @@ function openBlob(blob: Blob, libc: Libc | undefined): Source {
 }
 
 /**
- * Where a slice of `Bun.file` starts. Only its printed form tells. Before relying on that form, we check it on a
- * slice whose start is known: if the form had changed, a slice would be taken for the whole file and send the wrong
- * bytes.
+ * Where a slice of `Bun.file` starts. Only its printed form (`Bun.inspect`) shows it. Before relying on that form, we
+ * check it on a slice whose start is known: if the form had changed, a slice would be taken for the whole file and send
+ * the wrong bytes.
  */
 function sliceStart(bun: BunGlobal, shown: string, name: string): number | undefined {
   const offset = (text: string) => Number(/^ {2}offset: (\d+)/m.exec(text)?.[1] ?? 0);

@@ -83,8 +83,8 @@ function isHidden(names: readonly string[]): boolean {
 }
 
 /**
- * Opens what the names lead to, or else tries the endings of `extensions`, unless the path ends in a slash: a file's
- * path does not.
+ * Opens the file or directory that the names lead to. If there is none, tries the endings of `extensions`, unless the
+ * path ends in a slash, which a file's path does not.
  */
 function openNamed(
   root: string,

@@ -21,7 +21,9 @@ const SERVERS = new Set([
   "upgrade",
 ]);
 
-/** Fields that describe a file and so are wrong on an error text or a redirect, beside those named Content-*. */
+/**
+ * Fields that describe a file and so are wrong on an error text or a redirect, in addition to those named Content-*.
+ */
 const DESCRIBING = new Set(["accept-ranges", "etag", "last-modified", "location"]);
 
 /** Fields named Content-* that do not describe the content, or that a 304 must have (RFC 9110, 15.4.5). */

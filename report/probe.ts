@@ -12,7 +12,7 @@ export interface Outcome {
   readonly via: Via;
   /** Why sendfile(2) was not used. */
   readonly reason?: string;
-  /** The connection's congestion control, if it is TCP and the system tells. */
+  /** The connection's congestion control, if it is TCP and the system reports it. */
   readonly congestionControl?: string;
 }
 

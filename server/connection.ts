@@ -107,7 +107,7 @@ const IDLE: ReadonlySet<keyof typeof TIMEOUT_SECONDS> = new Set(["request", "res
 interface Look {
   readonly waitsFor: keyof typeof TIMEOUT_SECONDS;
   readonly steps: number;
-  /** Bytes that the client has acknowledged, if we asked for them and the system tells. */
+  /** Bytes that the client has acknowledged, if this state needs them and the system reports them. */
   readonly acked: number | undefined;
 }
 
@@ -486,7 +486,7 @@ function isReply(plan: ResponsePlan | Reply): plan is Reply {
   return "kind" in plan;
 }
 
-/** Closes what a response holds that will not be sent. */
+/** Closes the file or stream of a response that will not be sent. */
 function giveUp(plan: ResponsePlan | Reply): void {
   if (isReply(plan)) giveUpReply(plan, socketClosed());
   else if (isFileBody(plan.body)) fs.closeSync(plan.body.file.fd);

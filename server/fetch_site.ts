@@ -140,7 +140,7 @@ type Content = Exclude<Reply["body"], { stream: unknown }> | ReadableStream<Uint
 
 const utf8 = new TextEncoder();
 
-/** What we send of a handler's response. */
+/** The parts of a handler's response that we send. */
 interface Message {
   readonly status: number;
   readonly fields: ResponseParts["fields"];

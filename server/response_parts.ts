@@ -43,8 +43,8 @@ const TEXT_FIELDS: ResponseParts["fields"] = [["content-type", "text/plain;chars
 const NONE: ResponseParts["fields"] = [];
 
 /**
- * The parts of a handler's response, whose body then counts as used. Throws `TypeError`, with the texts of
- * Deno.serve, if it is not a Response or cannot be sent any more.
+ * The parts of a handler's response, whose body then counts as used. Throws `TypeError`, with the texts of Deno.serve,
+ * if it is not a Response, or its body was already used.
  *
  * Reads the internals of Deno's Response if they are as expected: they distinguish a text from a stream, which `body`
  * does not, and reading `body` and `headers` creates objects that cost more than the rest of a small response.

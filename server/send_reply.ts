@@ -13,7 +13,7 @@ export interface Outlet {
   readonly transport: Transport;
   /** Writes all bytes. Rejects if the connection has ended. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Sets what the connection waits for from here on. */
+  /** Sets the state that the connection's timeout depends on. */
   waitFor(what: "file" | "stream"): void;
   /** Calls `onGone` when the client has half-closed or the connection has ended. */
   watch(onGone: () => void): void;
@@ -164,7 +164,7 @@ function read(reader: ReadableStreamDefaultReader<Uint8Array>): Reading {
   return reading;
 }
 
-/** Closes what a reply holds that is not sent. */
+/** Closes the file or stream of a reply that is not sent, and reports the problem. */
 export function giveUpReply({ body, ended }: Reply, problem: unknown): void {
   if (body !== undefined && !(body instanceof Uint8Array)) {
     if ("stream" in body) {

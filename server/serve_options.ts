@@ -34,7 +34,7 @@ export function settingsOf(
   if (typeof options !== "object" || options === null) {
     throw new TypeError("serve needs a handler, or options with one");
   }
-  // A framework's application has other properties beside `fetch`, which are not options.
+  // A framework's application has other properties than `fetch`, which are not options.
   const isApplication = second === undefined && !isHandler && isFetch(options) &&
     !Object.hasOwn(options, "fetch");
   const handler = handlerOf(isHandler ? first : second ?? options);

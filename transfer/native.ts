@@ -62,7 +62,7 @@ export class NativeTransfer {
   /** For how much of the transfer a cork makes it faster. */
   #pays: Corked = "never";
   #hasWaited = false;
-  /** Undefined if this thread may block on the disk, or if nothing tells whether the file is in memory. */
+  /** Undefined if this thread may block on the disk, or if the system does not report whether files are in memory. */
   #readAhead: ReadAhead | undefined;
   /** A header was sent with MSG_MORE and nothing has pushed it out yet. */
   #held = false;

@@ -92,7 +92,10 @@ export class Transfer {
   readonly #toEnd: boolean;
   #hasEnded = false;
   readonly #start: number;
-  /** False if stat says 0 bytes: procfs says so also of files with content, so only reading tells. */
+  /**
+   * False if stat reports 0 bytes: procfs reports 0 also for files with content, so the size is known only after
+   * reading.
+   */
   isSized = true;
   /** When the transfer began (performance.now). 0 without a rate limit, so that small files need not read the clock. */
   readonly #began: number;
@@ -341,7 +344,7 @@ export class Transfer {
     return this.failure(known === "Error" ? "UNKNOWN" : known, Math.abs(errno), syscall, error);
   }
 
-  /** Releases what the transfer holds. */
+  /** Removes the transfer's watch and listener, sets the file position and closes the file. */
   close(): void {
     this.#endWatch();
     if (this.#onAbort) this.options.signal!.removeEventListener("abort", this.#onAbort);

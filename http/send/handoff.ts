@@ -68,7 +68,7 @@ export interface BodyWay {
  */
 export const FIRST = 16 * 1024;
 
-/** The fewest such bytes: more than what the server may add to the head. */
+/** The fewest such bytes: more than the server may add to the head. */
 const LEAST = 64;
 
 /**

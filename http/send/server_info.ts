@@ -36,8 +36,8 @@ export function isOwnServer(request: Request, info: unknown): boolean {
 const url = Object.getOwnPropertyDescriptor(Request.prototype, "url")?.get;
 
 /**
- * Whether a request came over TLS. We look at the URL that the runtime's server set. With `trustProxy` srvx overrides
- * it with the URL of the proxy in front, although the connection from the proxy is cleartext.
+ * Whether a request came over TLS. We check the URL that the runtime's server set. With `trustProxy` srvx overrides it
+ * with the URL of the proxy in front, although the connection from the proxy is cleartext.
  */
 export function isTls(request: Request): boolean {
   return serversUrlOf(request).startsWith("https:");
