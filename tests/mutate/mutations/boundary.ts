@@ -113,7 +113,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'if (found.kind !== "directory") return found;\n  fs.closeSync(found.fd);',
     replace: 'if (found.kind !== "directory") return found;',
     why: "Each request for a directory as a file would cost a descriptor.",
-    tests: selection("http/table.test.ts", "where the one file is"),
+    tests: selection("http/table/one_file.test.ts", "where the one file is"),
   },
   {
     name: "EACCES is the server's fault",
@@ -177,7 +177,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: 'last === "" ? size - 1 : Math.min(Number(last), size - 1)',
     replace: 'last === "" ? size - 1 : Number(last)',
     why: "The head would promise more than the file has.",
-    tests: selection("http/table.test.ts", 'answers "Range: bytes=5-'),
+    tests: selection("http/table/range.test.ts", 'answers "Range: bytes=5-'),
   },
   {
     name: "a start behind the file is a range",
@@ -185,7 +185,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "return offset > end ? undefined :",
     replace: "return",
     why: "The head would promise what is not there.",
-    tests: selection("http/table.test.ts", "of 10 bytes with 416"),
+    tests: selection("http/table/range.test.ts", "of 10 bytes with 416"),
   },
   {
     name: "any number of ranges is served",
@@ -193,7 +193,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: " || ++specs > MAX_RANGES",
     replace: " || ++specs > 1e9",
     why: "One small request would cost the server thousands of reads.",
-    tests: selection("http/table.test.ts", "sixteen ranges"),
+    tests: selection("http/table/range.test.ts", "sixteen ranges"),
   },
   {
     name: "ranges may overlap without end",
@@ -201,6 +201,6 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "specs === 0 || total > size ? undefined : ranges",
     replace: "specs === 0 ? undefined : ranges",
     why: "One small request would be answered with many times the file.",
-    tests: selection("http/table.test.ts", "of 10 bytes with the whole"),
+    tests: selection("http/table/range.test.ts", "of 10 bytes with the whole"),
   },
 ];

@@ -204,7 +204,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const isShort = first.count !== undefined && sent < first.count;",
     replace: "const isShort = false;",
     why: "A multipart body would look whole though a part of it is cut.",
-    tests: selection("http/table.test.ts", "becomes shorter"),
+    tests: selection("http/table/changing_files.test.ts", "becomes shorter"),
   },
   {
     name: "a reset is no ConnectionClosedError",
