@@ -10,7 +10,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (isTurnDue()) await rest();",
     replace: "if (!rest) await rest();",
     why: "One client that pipelines would have the thread to itself.",
-    tests: selection("server/server.test.ts", "lets the event loop turn"),
+    tests: selection("server/turns.test.ts", "lets the event loop turn"),
   },
   {
     name: "two Hosts are one",
@@ -18,7 +18,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'new Set(["host", "content-length",',
     replace: 'new Set(["content-length",',
     why: "A cache in front could keep one site's page for another.",
-    tests: selection("server/server.test.ts", "refuses .*Host"),
+    tests: selection("server/refused.test.ts", "refuses .*Host"),
     equivalent: "joined by a comma they are no host, which is refused all the same",
   },
   {
@@ -27,7 +27,7 @@ export const SERVER: readonly Mutation[] = [
     search: '"content-length", "transfer-encoding"])',
     replace: '"transfer-encoding"])',
     why: "Another server in front could find another end of the request: smuggling.",
-    tests: selection("server/server.test.ts", "length that is none"),
+    tests: selection("server/refused.test.ts", "length that is none"),
     equivalent: "joined by a comma they are no number, which is refused all the same",
   },
   {
@@ -36,7 +36,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (old || length !== undefined) return BAD;",
     replace: "if (old) return BAD;",
     why: "Another server in front could find another end of the request: smuggling.",
-    tests: selection("server/server.test.ts", "transfer coding that it does not know"),
+    tests: selection("server/refused.test.ts", "transfer coding that it does not know"),
   },
   {
     name: "chunks are taken from HTTP/1.0",
@@ -44,7 +44,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (old || length !== undefined) return BAD;",
     replace: "if (length !== undefined) return BAD;",
     why: "Another server in front could find another end of the request: smuggling.",
-    tests: selection("server/server.test.ts", "transfer coding that it does not know"),
+    tests: selection("server/refused.test.ts", "transfer coding that it does not know"),
   },
   {
     name: "any coding is chunked",
@@ -52,7 +52,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'coding.toLowerCase() === "chunked" ?',
     replace: 'coding.toLowerCase().includes("chunked") ?',
     why: "Another server in front could find another end of the request: smuggling.",
-    tests: selection("server/server.test.ts", "transfer coding that it does not know"),
+    tests: selection("server/refused.test.ts", "transfer coding that it does not know"),
   },
   {
     name: "a length may be any number",
@@ -60,7 +60,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (!/^\\d+$/.test(length)) return BAD;",
     replace: "",
     why: "Another server in front could find another end of the request: smuggling.",
-    tests: selection("server/server.test.ts", "length that is none"),
+    tests: selection("server/refused.test.ts", "length that is none"),
   },
   {
     name: "a space may stand before the colon",
@@ -68,7 +68,7 @@ export const SERVER: readonly Mutation[] = [
     search: "const FIELD = /^([!#$%&'*+.^_`|~\\w-]+):",
     replace: "const FIELD = /^([!#$%&'*+.^_`|~\\w-]+) ?:",
     why: "Another server in front could see another field: smuggling.",
-    tests: selection("server/server.test.ts", "refuses .*(field|line)"),
+    tests: selection("server/refused.test.ts", "refuses .*(field|line)"),
   },
   {
     name: "HTTP/1.1 needs no Host",
@@ -76,7 +76,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (host === undefined ? !old : !HOST.test(host)) return BAD;",
     replace: "if (host !== undefined && !HOST.test(host)) return BAD;",
     why: "RFC 9112, 3.2 has such a request refused.",
-    tests: selection("server/server.test.ts", "refuses .*Host"),
+    tests: selection("server/refused.test.ts", "refuses .*Host"),
   },
   {
     name: "a line ends with LF alone",
@@ -84,7 +84,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'const lines = textOf(bytes).split("\\r\\n");',
     replace: "const lines = textOf(bytes).split(/\\r?\\n/);",
     why: "Another server in front could find another line: smuggling.",
-    tests: selection("server/server.test.ts", "refuses .*"),
+    tests: selection("server/refused.test.ts", "refuses .*"),
   },
   {
     name: "control bytes may stand in a target",
@@ -92,7 +92,7 @@ export const SERVER: readonly Mutation[] = [
     search: "([\\x21-\\x7e\\x80-\\xff]+) HTTP",
     replace: "([^ ]+) HTTP",
     why: "Logs and redirects would take a client's control bytes over.",
-    tests: selection("server/server.test.ts", "control bytes"),
+    tests: selection("server/refused.test.ts", "control bytes"),
   },
   {
     name: "HTTP/2's version is taken",
@@ -100,7 +100,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'if (major !== "1") return { kind: "malformed", status: 505 };',
     replace: "",
     why: "A connection that speaks another protocol would be answered in this one.",
-    tests: selection("server/server.test.ts", "refuses .*version"),
+    tests: selection("server/refused.test.ts", "refuses .*version"),
   },
   {
     name: "a request that waits to be told is taken to have no body",
@@ -108,7 +108,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'return bytes > 0 && fields.has("expect") ? Infinity : bytes;',
     replace: "return bytes;",
     why: "The client would wait for 100 Continue until it gives up.",
-    tests: selection("server/server.test.ts", "asks for no body"),
+    tests: selection("server/bodies.test.ts", "asks for no body"),
   },
   {
     name: "close in a list is not seen",
@@ -116,7 +116,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'return !options.includes("close") &&',
     replace: 'return options[0] !== "close" &&',
     why: "The connection would stay open although its client has asked for the end.",
-    tests: selection("server/server.test.ts", "as its lists say"),
+    tests: selection("server/connection_end.test.ts", "as its lists say"),
   },
   {
     name: "the head may be of any size",
@@ -124,7 +124,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (this.waiting >= MAX_HEAD) return",
     replace: "if (this.waiting >= 1e9) return",
     why: "A client without end would fill the memory.",
-    tests: selection("server/server.test.ts", "head of 16 KiB"),
+    tests: selection("server/pieces.test.ts", "head of 16 KiB"),
   },
   {
     name: "an empty line before a request is refused",
@@ -132,7 +132,7 @@ export const SERVER: readonly Mutation[] = [
     search: "=== LF ? 2 : 0;",
     replace: "=== LF ? 0 : 0;",
     why: "Old clients that send a line too much after a body would be cut off.",
-    tests: selection("server/server.test.ts", "empty line before"),
+    tests: selection("server/answered.test.ts", "empty line before"),
   },
   {
     name: "a large body is read over without end",
@@ -140,7 +140,7 @@ export const SERVER: readonly Mutation[] = [
     search: "|| body > MAX_SKIPPED ||",
     replace: "|| body > 1e12 ||",
     why: "A client could keep the connection with a body that nobody wants.",
-    tests: selection("server/server.test.ts", "asks for no body|takes a body|as large before"),
+    tests: selection("server/bodies.test.ts", "asks for no body|takes a body|as large before"),
   },
   {
     name: "a body is taken for the next request",
@@ -148,7 +148,7 @@ export const SERVER: readonly Mutation[] = [
     search: "&& await this.#skip(body);",
     replace: "",
     why: "What a client sends as a body would be answered: smuggling.",
-    tests: selection("server/server.test.ts", "takes a body for a request"),
+    tests: selection("server/bodies.test.ts", "takes a body for a request"),
   },
   {
     name: "the last response is not followed by the client's end",
@@ -156,7 +156,7 @@ export const SERVER: readonly Mutation[] = [
     search: "this.finish();\n      await drained;",
     replace: "this.finish();",
     why: "The end of a response would be lost where the client has pipelined more.",
-    tests: selection("server/server.test.ts", "does not reset"),
+    tests: selection("server/connection_end.test.ts", "does not reset"),
   },
   {
     name: "a failed handler ends the connection",
@@ -164,7 +164,7 @@ export const SERVER: readonly Mutation[] = [
     search: "return plan instanceof Promise ? plan.catch(failed) : plan;",
     replace: "return plan;",
     why: "One rejected answer would end the requests behind it.",
-    tests: selection("server/server.test.ts", "answers 500"),
+    tests: selection("server/answered.test.ts", "answers 500"),
   },
   {
     name: "who is silent is never given up",
@@ -172,7 +172,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (this.#seconds < most) return;",
     replace: "return;",
     why: "Clients that send nothing would keep their descriptors for ever.",
-    tests: selection("server/server.test.ts", "waits 75 seconds|waits 60 seconds for the rest of a head"),
+    tests: selection("server/connection.test.ts", "waits 75 seconds|waits 60 seconds for the rest of a head"),
   },
   {
     name: "a trickling head is waited for without end",
@@ -180,7 +180,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'this.#waitsFor === "request" && this.#reader.waiting > 0 ? "rest" : this.#waitsFor',
     replace: "this.#waitsFor",
     why: "A client that sends a byte a minute would keep its descriptor.",
-    tests: selection("server/server.test.ts", "however it trickles"),
+    tests: selection("server/connection.test.ts", "however it trickles"),
   },
   {
     name: "a stop cuts the response under way",
@@ -188,7 +188,7 @@ export const SERVER: readonly Mutation[] = [
     search: 'if (this.#waitsFor === "request") this.finish();',
     replace: "this.finish();",
     why: "A restart would break downloads off.",
-    tests: selection("server/server.test.ts", "not in the middle of one"),
+    tests: selection("server/connection.test.ts", "not in the middle of one"),
   },
   {
     name: "a server stops before its connections end",
@@ -196,7 +196,7 @@ export const SERVER: readonly Mutation[] = [
     search: "await this.ended();",
     replace: "",
     why: "A restart would break downloads off.",
-    tests: selection("server/server.test.ts", "still being made when it stopped"),
+    tests: selection("server/stop.test.ts", "still being made when it stopped"),
   },
   {
     name: "an accept that fails ends the server",
@@ -213,7 +213,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (this.#bytes > AHEAD && !this.#paused) this.#flow(!(this.#paused = true));",
     replace: "",
     why: "A client that sends faster than it reads would fill the memory.",
-    tests: selection("server/server.test.ts", "takes no more from a client"),
+    tests: selection("server/turns.test.ts", "takes no more from a client"),
     only: BUN_WIRE,
   },
   {
@@ -222,7 +222,7 @@ export const SERVER: readonly Mutation[] = [
     search: "if (this.#bytes === 0 && this.#paused) this.#flow(!(this.#paused = false));",
     replace: "",
     why: "A client that has sent much at once would be forgotten.",
-    tests: selection("server/server.test.ts", "thousands of requests in one write"),
+    tests: selection("server/pieces.test.ts", "thousands of requests in one write"),
     only: BUN_WIRE,
   },
   {
@@ -231,7 +231,7 @@ export const SERVER: readonly Mutation[] = [
     search: "allowHalfOpen: true,",
     replace: "allowHalfOpen: false,",
     why: "A client that ends its side after its requests would not get all of the responses.",
-    tests: selection("server/server.test.ts", "before it ended its side"),
+    tests: selection("server/connection_end.test.ts", "before it ended its side"),
     only: BUN_WIRE,
   },
   {
@@ -241,7 +241,7 @@ export const SERVER: readonly Mutation[] = [
     replace: "throw new Error();",
     why: "Each connection that the server closes itself would be logged as an error of the server's.",
     tests: selection(
-      "server/server.test.ts",
+      "server/stop.test.ts",
       "idle client stays",
     ),
     only: DENO_WIRE,
