@@ -1,10 +1,10 @@
 import type { RuntimeName } from "./runtimes.ts";
 
-/** The tests that are nearest to a line: one file of `tests/`, and which of its tests. */
+/** The tests that are nearest to a line: one file or folder of `tests/`, and which of its tests. */
 export interface Selection {
-  /** Path below `tests/`. */
+  /** Path below `tests/`; a folder stands for the files in it. */
   readonly file: string;
-  /** A regular expression that the names of the tests match; undefined: all of the file. */
+  /** A regular expression that the names of the tests match; undefined: all. */
   readonly filter?: string;
 }
 

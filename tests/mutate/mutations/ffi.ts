@@ -160,7 +160,7 @@ export const FFI: readonly Mutation[] = [
     search: '22: "EINVAL",',
     replace: '22: "EIO",',
     why: "Where sendfile(2) does not do it, the transfer would fail in place of copying.",
-    tests: selection("conformance/cpython.test.ts", "EINVAL after 1000"),
+    tests: selection("conformance/cpython/loop.test.ts", "EINVAL after 1000"),
   },
   {
     name: "every socket is a stream socket",
@@ -168,7 +168,7 @@ export const FFI: readonly Mutation[] = [
     search: "return this.#value[0] === SOCK_STREAM;",
     replace: "return true;",
     why: "A datagram socket would get a file in pieces of which some are lost.",
-    tests: selection("conformance/cpython.test.ts", "CP-007|CP-039"),
+    tests: selection("conformance/cpython/no_native.test.ts", "CP-039"),
   },
   {
     name: "every descriptor is non-blocking",
@@ -176,7 +176,7 @@ export const FFI: readonly Mutation[] = [
     search: "return (this.system.fcntl(this.library, fd, F_GETFL, 0) & this.system.O_NONBLOCK) !== 0;",
     replace: "return true;",
     why: "A blocking descriptor would hold the thread until its peer reads.",
-    tests: selection("conformance/cpython.test.ts", "CP-037"),
+    tests: selection("conformance/cpython/no_native.test.ts", "CP-037"),
   },
   {
     name: "only the port of an endpoint is compared",

@@ -37,7 +37,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (!libc.isStreamSocket(fd)) throw",
     replace: "if (false) throw",
     why: "A datagram socket would get a file in pieces of which some are lost.",
-    tests: selection("conformance/cpython.test.ts", "CP-007|CP-039"),
+    tests: selection("conformance/cpython/no_native.test.ts", "CP-039"),
   },
   {
     name: "a blocking descriptor is taken",
@@ -45,7 +45,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (!libc.isNonBlocking(fd)) {",
     replace: "if (false) {",
     why: "A blocking descriptor would hold the thread until its peer reads.",
-    tests: selection("conformance/cpython.test.ts", "CP-037"),
+    tests: selection("conformance/cpython/no_native.test.ts", "CP-037"),
   },
   {
     name: "a Bun TLS socket goes natively",

@@ -140,7 +140,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (!fallback) throw new SendfileNotAvailableError(reason, transfer.sent);",
     replace: "",
     why: "Who wants no copy would get one.",
-    tests: selection("conformance/cpython.test.ts", "CP-02[0-9]|CP-03[0-9]|CP-01[0-9]"),
+    tests: selection("conformance/cpython", "CP-02[0-9]|CP-03[0-9]|CP-01[0-9]"),
   },
   {
     name: "EINVAL is an error",
@@ -148,7 +148,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: '  "EINVAL",\n',
     replace: "",
     why: "Where sendfile(2) does not do it, the transfer would fail in place of copying.",
-    tests: selection("conformance/cpython.test.ts", "EINVAL after 1000"),
+    tests: selection("conformance/cpython/loop.test.ts", "EINVAL after 1000"),
   },
   {
     name: "the source is not made ours before a wait",
@@ -253,7 +253,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (timeout === undefined) return;\n    this.#clock",
     replace: "return;\n    this.#clock",
     why: "A client that reads nothing would keep a descriptor for ever.",
-    tests: selection("conformance/cpython.test.ts", "CP-053|timeout"),
+    tests: selection("conformance/cpython/ten_mib.test.ts", "CP-053|timeout"),
   },
   {
     name: "progress does not restart the timeout",
