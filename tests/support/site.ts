@@ -18,6 +18,9 @@ export const MIB = 1024 * 1024;
 /** Sizes around an empty body, a page, a read buffer, Bun's threshold for sendfile, a socket buffer. */
 export const SIZES = [0, 1, 4096, 65537, MIB + 3, 20 * MIB];
 
+/** The target of the site's largest file. */
+export const LARGE = `/${20 * MIB}.bin`;
+
 /** Why a test that needs `command` is skipped. */
 export function missing(command: string): string | undefined {
   return spawnSync(command, ["--version"]).error ? `no ${command}` : undefined;
