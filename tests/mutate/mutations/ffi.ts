@@ -112,7 +112,7 @@ export const FFI: readonly Mutation[] = [
     search: "TCP_CORK: 3,",
     replace: "TCP_CORK: 4,",
     why: "A trailer would go in a segment of its own.",
-    tests: selection("sockets/sockets.test.ts", "leave in one segment"),
+    tests: selection("sockets/segments.test.ts", "leave in one segment"),
   },
   {
     name: "MSG_MORE is another flag",
@@ -120,7 +120,7 @@ export const FFI: readonly Mutation[] = [
     search: "MSG_MORE: 0x8000,",
     replace: "MSG_MORE: 0x40,",
     why: "A header would go in a segment of its own.",
-    tests: selection("sockets/sockets.test.ts", "leave in one segment"),
+    tests: selection("sockets/segments.test.ts", "leave in one segment"),
   },
   {
     name: "the offset of st_mode is another machine's",
@@ -136,7 +136,7 @@ export const FFI: readonly Mutation[] = [
     search: "const TCP_CLOSE_WAIT = 8;",
     replace: "const TCP_CLOSE_WAIT = 9;",
     why: "A client that half-closes after its request would not get its file.",
-    tests: selection("sockets/sockets.test.ts", "reads late gets all"),
+    tests: selection("sockets/node_http.test.ts", "reads late gets all"),
   },
   {
     name: "what is not sent yet does not count as written",
@@ -144,7 +144,7 @@ export const FFI: readonly Mutation[] = [
     search: " + tcpInfo.getUint32(144, true);",
     replace: ";",
     why: "withSendfile would take a connection over before the head has left.",
-    tests: selection("sockets/sockets.test.ts", "still waits to be sent"),
+    tests: selection("sockets/segments.test.ts", "still waits to be sent"),
   },
   {
     name: "ECONNRESET has no name",
@@ -184,7 +184,7 @@ export const FFI: readonly Mutation[] = [
     search: "return this.endpoint(fd, end, mine, endpoint) && mine.every((byte, i) => byte === endpoint[i]);",
     replace: "return this.endpoint(fd, end, mine, endpoint);",
     why: "Connections that differ in their addresses alone would be taken for one.",
-    tests: selection("sockets/sockets.test.ts", "found by both"),
+    tests: selection("ffi/find.test.ts", "found by both"),
   },
   {
     name: "the local end is not compared",
@@ -192,7 +192,7 @@ export const FFI: readonly Mutation[] = [
     search: ' && libc.hasEndpoint(fd, "local", local);',
     replace: ";",
     why: "Two connections to one server would be taken for one.",
-    tests: selection("sockets/sockets.test.ts", "found by both"),
+    tests: selection("ffi/find.test.ts", "found by both"),
   },
   {
     name: "several sockets are one",

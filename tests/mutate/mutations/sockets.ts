@@ -1,6 +1,6 @@
 import { type Mutation, selection } from "../mutation.ts";
 
-const NUMBER = selection("sockets/sockets.test.ts", "number now");
+const NUMBER = selection("sockets/reused_descriptor.test.ts", "number now");
 
 const BUN_SOCKET = { runtime: "bun", reason: "Deno has no sockets of Bun's" } as const;
 const DENO_CONN = { runtime: "deno", reason: "Bun has no Deno.Conn" } as const;
@@ -53,7 +53,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (this.#isTls) return TLS;",
     replace: "",
     why: "The file would go in clear text between TLS records.",
-    tests: selection("sockets/sockets.test.ts", "Bun.listen TLS"),
+    tests: selection("sockets/every_kind.test.ts", "Bun.listen TLS"),
     only: BUN_SOCKET,
   },
   {
@@ -62,7 +62,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "return this.#socket.readyState === OPEN;",
     replace: "return true;",
     why: "A transfer to a closed socket would not end.",
-    tests: selection("sockets/sockets.test.ts", "while the peer reads nothing|number now"),
+    tests: selection("sockets", "while the peer reads nothing|number now"),
     only: BUN_SOCKET,
     equivalent: "a closed socket has no descriptor (-1), and its write gives -1",
   },
@@ -72,7 +72,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (written < 0) throw socketClosed();",
     replace: "",
     why: "A transfer to a closed socket would not end.",
-    tests: selection("sockets/sockets.test.ts", "paused when its peer resets"),
+    tests: selection("sockets/closed_socket.test.ts", "paused when its peer resets"),
     only: BUN_SOCKET,
   },
   {
@@ -81,7 +81,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'if ("handshake" in this.#conn) return TLS;',
     replace: "",
     why: "The file would go in clear text between TLS records.",
-    tests: selection("sockets/sockets.test.ts", "Deno.listenTls"),
+    tests: selection("sockets/every_kind.test.ts", "Deno.listenTls"),
     only: DENO_CONN,
   },
   {
@@ -90,7 +90,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "isConnection(libc, told, ends)",
     replace: "true",
     why: "A closed connection's file would go to whoever has its descriptor's number now.",
-    tests: selection("sockets/sockets.test.ts", "number now|handed out again"),
+    tests: selection("sockets/reused_descriptor.test.ts", "number now|handed out again"),
     only: DENO_CONN,
     equivalent: "the number has to follow what is set on the connection too; said twice on purpose",
   },
@@ -100,7 +100,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (socket.encrypted) return TLS;",
     replace: "",
     why: "The file would go in clear text between TLS records.",
-    tests: selection("sockets/sockets.test.ts", "node:tls"),
+    tests: selection("sockets/every_kind.test.ts", "node:tls"),
     only: BUN_TLS,
   },
   {
@@ -109,7 +109,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "_writableState?.pendingcb === 0 &&",
     replace: "",
     why: "The file would overtake what was written before.",
-    tests: selection("sockets/sockets.test.ts", "several writes|node:net connected"),
+    tests: selection("sockets", "several writes|node:net connected"),
     equivalent: "with no bytes in the stream, only callbacks can be pending",
   },
   {
@@ -118,7 +118,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (socket.connecting) await connected(socket);",
     replace: "",
     why: "A transfer begun right after connect() would fail.",
-    tests: selection("sockets/sockets.test.ts", "still connecting"),
+    tests: selection("sockets/node_socket.test.ts", "still connecting"),
   },
   {
     name: "writes overtake a transfer",
@@ -126,7 +126,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (chunk !== turn) return write.call(socket, chunk, encoding, callback);",
     replace: "",
     why: "What is written behind a transfer would be lost.",
-    tests: selection("sockets/sockets.test.ts", "several writes"),
+    tests: selection("sockets/node_socket.test.ts", "several writes"),
   },
   {
     name: "chunks are written all at once around a transfer",
@@ -134,7 +134,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'shadow(socket, "_writev", null);',
     replace: "",
     why: "A transfer among several waiting writes would be sent as an empty chunk.",
-    tests: selection("sockets/sockets.test.ts", "several writes"),
+    tests: selection("sockets/node_socket.test.ts", "several writes"),
   },
   {
     name: "the socket keeps the transfer's _write",
@@ -142,7 +142,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: 'Reflect.deleteProperty(socket, "_write");',
     replace: "",
     why: "The socket would be unusable behind a transfer.",
-    tests: selection("sockets/sockets.test.ts", "several writes"),
+    tests: selection("sockets/node_socket.test.ts", "several writes"),
   },
   {
     name: "a half-closed client counts as closed",
@@ -150,7 +150,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "!this.#socket.destroyed || (isHttp && libc.tcp(ours)?.halfClosed === true)",
     replace: "!this.#socket.destroyed",
     why: "A client that half-closes after its request would not get its file.",
-    tests: selection("sockets/sockets.test.ts", "reads late gets all"),
+    tests: selection("sockets/node_http.test.ts", "reads late gets all"),
   },
   {
     name: "what Bun's server still holds is not asked for",
@@ -158,7 +158,7 @@ export const SOCKETS: readonly Mutation[] = [
     search: "if (_httpMessage?.writableLength !== 0)",
     replace: "if (false)",
     why: "The body would overtake its head.",
-    tests: selection("sockets/sockets.test.ts", "waits for a head"),
+    tests: selection("sockets/node_http.test.ts", "waits for a head"),
     only: BUN_HTTP,
   },
 ];

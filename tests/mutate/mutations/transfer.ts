@@ -99,7 +99,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "this.#out = dup;\n    this.#ours = true;",
     replace: "libc.close(dup);",
     why: "Bytes could go to whoever has the closed socket's number.",
-    tests: selection("sockets/sockets.test.ts", "number now, in the middle"),
+    tests: selection("sockets/reused_descriptor.test.ts", "number now, in the middle"),
   },
   {
     name: "the duplicate of the socket is not closed",
@@ -124,7 +124,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if ((this.#corked || this.#held) && this.#isSocket()) libc.cork(this.#out, false);",
     replace: "",
     why: "The end of a response would wait for the kernel's 200 ms.",
-    tests: selection("sockets/sockets.test.ts", "not held back|leave in one segment"),
+    tests: selection("sockets/segments.test.ts", "not held back|leave in one segment"),
   },
   {
     name: "a header is not held for the file",
@@ -132,7 +132,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "transfer.remaining > 0 || transfer.trailer.length > 0);",
     replace: "false);",
     why: "A small response would go in two segments.",
-    tests: selection("sockets/sockets.test.ts", "leave in one segment"),
+    tests: selection("sockets/segments.test.ts", "leave in one segment"),
   },
   {
     name: "fallback: false is not heeded",
@@ -172,7 +172,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const before = last.get(socket);",
     replace: "const before = undefined as Promise<number> | undefined;",
     why: "Bytes of two files would mix.",
-    tests: selection("sockets/sockets.test.ts", "one after the other"),
+    tests: selection("sockets/every_kind.test.ts", "one after the other"),
   },
   {
     name: "a failed transfer holds up the next one",
@@ -180,7 +180,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "before.then(start, start)",
     replace: "before.then(start)",
     why: "One failure would fail all that were begun behind it.",
-    tests: selection("sockets/sockets.test.ts", "lets the next one"),
+    tests: selection("sockets/every_kind.test.ts", "lets the next one"),
   },
   {
     name: "sendfileSync does not look whether a transfer is under way",
@@ -220,7 +220,10 @@ export const TRANSFER: readonly Mutation[] = [
     search: '  "EPIPE",\n',
     replace: "",
     why: "Servers would log a client that has left as a fault of their own.",
-    tests: selection("sockets/sockets.test.ts", "closed in the middle|runtime closes its socket|CP-019"),
+    tests: selection(
+      "sockets/closed_socket.test.ts",
+      "closed in the middle|runtime closes its socket|CP-019",
+    ),
   },
   {
     name: "the position is not moved",
@@ -245,7 +248,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "this.target.touch?.();",
     replace: "",
     why: "A server's idle timeout would end a download in the middle.",
-    tests: selection("sockets/sockets.test.ts", "idle timer"),
+    tests: selection("sockets/node_socket.test.ts", "idle timer"),
   },
   {
     name: "the timeout is not started",
