@@ -48,7 +48,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: " || isBelow(real, realRoot(root, true));",
     replace: ";",
     why: "A new release behind a symlink would be 404 until the next start.",
-    tests: selection("cli/serve.test.ts", "changed to another directory"),
+    tests: selection("cli/root.test.ts", "changed to another directory"),
   },
   {
     name: "what a path was and is may differ",
@@ -97,7 +97,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "(fs.constants.O_NONBLOCK ?? 0)",
     replace: "0",
     why: "Who can make a FIFO below the root could stop the server.",
-    tests: selection("cli/serve.test.ts", "FIFO"),
+    tests: selection("cli/root.test.ts", "FIFO"),
   },
   {
     name: "any kind of file is a regular file",
@@ -105,7 +105,7 @@ export const BOUNDARY: readonly Mutation[] = [
     search: "if (seen.regular) return",
     replace: "if (!seen.directory) return",
     why: "A FIFO's or a device's bytes would be sent.",
-    tests: selection("cli/serve.test.ts", "FIFO"),
+    tests: selection("cli/root.test.ts", "FIFO"),
   },
   {
     name: "a directory is not closed",
