@@ -119,7 +119,7 @@ export const SERVE: readonly Mutation[] = [
     search: "if (!this.#end) this.#exchange.watch(() => abort.abort(gone()));",
     replace: "if (this.#end) abort.abort(gone());",
     why: "A handler would work for clients that have left long ago.",
-    tests: selection("server/serve_lifecycle.test.ts", "aborts request.signal"),
+    tests: selection("server/serve_client_leaves.test.ts", "aborts request.signal"),
     only: ENGINE,
   },
   {
