@@ -1,37 +1,14 @@
-/** Every kind of file argument, both ways, and what happens to files on the way. */
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { execFileSync } from "node:child_process";
+/** Every kind of file argument, by sendfile(2) and by copy; positions, sizes that are not known, and more than 4 GiB. */
+import { assertEquals } from "@std/assert";
+import { join } from "@std/path";
 import * as fs from "node:fs";
 import { pathToFileURL } from "node:url";
-import { join } from "@std/path";
-import {
-  sendfile,
-  type SendfileFile,
-  SendfileNotAvailableError,
-  SendfileRegion,
-  sendfileStats,
-  sendfileSync,
-} from "../../mod.ts";
-import { openSource } from "../../files/source.ts";
-import {
-  assertBytes,
-  bytes,
-  concat,
-  DATA,
-  folder,
-  moveTo,
-  openBelow,
-  positionOf,
-  testFile,
-} from "../support/data.ts";
+import { sendfile, type SendfileFile, SendfileRegion, sendfileStats } from "../../mod.ts";
+import { assertBytes, concat, DATA, folder, moveTo, positionOf, testFile } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
 import { onlyBy } from "../support/helpers.ts";
 import { nodeAccepted, raw } from "../support/pairs.ts";
-
-interface BunGlobal {
-  file(path: string | number): Blob & { size: number };
-}
-const bun = (globalThis as unknown as { Bun: BunGlobal }).Bun;
+import { bun } from "./bun_file.ts";
 
 interface Case {
   name: string;
@@ -182,193 +159,6 @@ test("the position of a descriptor and of a FileHandle is neither used nor moved
   }
 });
 
-test("a descriptor that its owner closes in the middle still sends its own file", async () => {
-  using right = testFile(DATA);
-  using wrong = testFile(bytes(DATA.length, 99));
-  for (const zeroCopy of [true, false]) {
-    const pair = await raw.open({ small: true });
-    const all = pair.peer.all();
-    const fd = fs.openSync(right.path, "r");
-    const others: number[] = [];
-    let closed = false;
-    const onProgress = () => {
-      if (closed) return;
-      closed = true;
-      fs.closeSync(fd);
-      for (let i = 0; i < 10; i++) others.push(fs.openSync(wrong.path, "r")); // one of them takes the number
-    };
-    const sent = await onlyBy(
-      zeroCopy ? "sendfile" : "copy",
-      () => sendfile(pair.socket, fd, { zeroCopy, onProgress }),
-    );
-    assert(others.includes(fd), "the number was not handed out again");
-    assertEquals(sent, DATA.length);
-    pair.end();
-    assertBytes(await all, DATA);
-    for (const other of others) fs.closeSync(other);
-    pair.close();
-  }
-});
-
-test("a file that is replaced in the middle is sent as it was opened", async () => {
-  using file = testFile(DATA);
-  for (const zeroCopy of [true, false]) {
-    fs.writeFileSync(file.path, DATA);
-    const pair = await raw.open({ small: true });
-    const all = pair.peer.all();
-    let replaced = false;
-    const onProgress = () => {
-      if (replaced) return;
-      replaced = true;
-      fs.writeFileSync(file.path + ".new", bytes(DATA.length, 98));
-      fs.renameSync(file.path + ".new", file.path);
-    };
-    await onlyBy(
-      zeroCopy ? "sendfile" : "copy",
-      () => sendfile(pair.socket, file.path, { zeroCopy, onProgress }),
-    );
-    assert(replaced);
-    pair.end();
-    assertBytes(await all, DATA);
-    pair.close();
-  }
-});
-
-test("a file that grows in the middle sends exactly the count that was promised", async () => {
-  using file = testFile(DATA);
-  for (const zeroCopy of [true, false]) {
-    fs.writeFileSync(file.path, DATA);
-    const pair = await raw.open({ small: true });
-    const all = pair.peer.all();
-    let grown = false;
-    const onProgress = () => {
-      if (!grown) fs.appendFileSync(file.path, bytes(200_000, 97));
-      grown = true;
-    };
-    assertEquals(
-      await sendfile(pair.socket, file.path, { count: DATA.length, zeroCopy, onProgress }),
-      DATA.length,
-    );
-    assert(grown);
-    pair.end();
-    assertBytes(await all, DATA);
-    pair.close();
-  }
-});
-
-test("a FIFO does not hold up the open, and is refused", async () => {
-  const dir = folder();
-  const fifo = join(dir, "fifo");
-  execFileSync("mkfifo", [fifo]);
-  const pair = await raw.open();
-  try {
-    const error = await assertRejects(() => sendfile(pair.socket, fifo), SendfileNotAvailableError);
-    assertEquals(error.reason, "not a regular file");
-    pair.end();
-    assertEquals((await pair.peer.all()).length, 0);
-  } finally {
-    pair.close();
-    fs.rmSync(dir, { recursive: true });
-  }
-});
-
-/** A directory as each kind of file argument, and what the error has to call it. */
-const directories: Record<string, (path: string) => [SendfileFile, name: string, close?: () => unknown]> = {
-  "a path": (path) => [path, path],
-  "a file: URL": (path) => [pathToFileURL(path), path],
-  "a SendfileRegion": (path) => [new SendfileRegion(path, 10, 20), path],
-  "a descriptor": (path) => {
-    const fd = fs.openSync(path, "r");
-    return [fd, `the descriptor ${fd}`, () => fs.closeSync(fd)];
-  },
-  ...(isBun ? { "Bun.file": (path: string): [SendfileFile, string] => [bun.file(path), path] } : {
-    "Deno.FsFile": (path: string): [SendfileFile, string, () => unknown] => {
-      const file = Deno.openSync(path);
-      return [file, "the Deno.FsFile", () => file.close()];
-    },
-  }),
-};
-
-for (const [name, open] of Object.entries(directories)) {
-  test(`${name} of a directory is an error that says so, both ways`, async () => {
-    const dir = folder();
-    const pair = await raw.open();
-    const [file, called, close] = open(dir);
-    try {
-      const checks: (() => unknown)[] = [
-        () => sendfile(pair.socket, file),
-        () => sendfile(pair.socket, file, { zeroCopy: false }),
-        () => Promise.try(() => sendfileSync(pair.socket, file)),
-        () => Promise.try(() => openSource(file, undefined)), // without FFI
-      ];
-      for (const check of checks) {
-        const error = await assertRejects(check as () => Promise<unknown>, SendfileNotAvailableError);
-        assertEquals(
-          [error.message, error.reason, error.sent],
-          [`${called} is a directory`, "not a regular file", 0],
-        );
-      }
-      pair.end();
-      assertEquals((await pair.peer.all()).length, 0);
-    } finally {
-      close?.();
-      pair.close();
-      assertEquals(openBelow(dir), []);
-      fs.rmSync(dir, { recursive: true });
-    }
-  });
-}
-
-test("the length of a SendfileRegion of a directory is an error that says so", () => {
-  const dir = folder();
-  for (const path of [dir, pathToFileURL(dir)]) {
-    const error = assertThrows(() => new SendfileRegion(path).length, SendfileNotAvailableError);
-    assertEquals(error.message, `${dir} is a directory`);
-  }
-  fs.rmSync(dir, { recursive: true });
-});
-
-test("a descriptor's number that has become a pipe since is refused, and sends nothing", async () => {
-  using file = testFile(DATA);
-  const dir = folder();
-  const fifo = join(dir, "fifo");
-  execFileSync("mkfifo", [fifo]);
-  const pair = await raw.open();
-  const fd = fs.openSync(file.path, "r");
-  await sendfile(pair.socket, fd, { count: 10 });
-  fs.closeSync(fd);
-  const others: number[] = [];
-  while (!others.includes(fd)) others.push(fs.openSync(fifo, fs.constants.O_RDWR | fs.constants.O_NONBLOCK));
-  fs.writeSync(fd, "not for you");
-  const error = await assertRejects(
-    () => sendfile(pair.socket, fd, { count: 10 }),
-    SendfileNotAvailableError,
-  );
-  assertEquals(error.reason, "not a regular file");
-  pair.end();
-  assertBytes(await pair.peer.all(), DATA.subarray(0, 10));
-  for (const other of others) fs.closeSync(other);
-  pair.close();
-  fs.rmSync(dir, { recursive: true });
-});
-
-test("a write-only descriptor is an error, and sends nothing", async () => {
-  using file = testFile(DATA);
-  const pair = await raw.open();
-  const fd = fs.openSync(file.path, "r+");
-  const writeOnly = fs.openSync(file.path, "a");
-  try {
-    const error = await assertRejects(() => sendfile(pair.socket, writeOnly));
-    assertEquals((error as { code?: string }).code, "EBADF");
-    pair.end();
-    assertEquals((await pair.peer.all()).length, 0);
-  } finally {
-    fs.closeSync(fd);
-    fs.closeSync(writeOnly);
-    pair.close();
-  }
-});
-
 test("a Deno.FsFile is not taken for a write-only descriptor of the same file", async () => {
   const dir = folder();
   const path = join(dir, "file.bin");
@@ -440,17 +230,4 @@ test("a sparse file of more than 4 GiB sends from behind 4 GiB", async () => {
     assertBytes(await all, DATA);
     pair.close();
   }
-});
-
-test("SendfileRegion knows its length, and refuses invalid ranges", () => {
-  using file = testFile(DATA);
-  assertEquals(new SendfileRegion(file.path).length, DATA.length);
-  assertEquals(new SendfileRegion(file.path, 100).length, DATA.length - 100);
-  assertEquals(new SendfileRegion(file.path, 100, 7).length, 7);
-  assertEquals(new SendfileRegion(file.path, DATA.length - 3, 7).length, 3);
-  assertEquals(new SendfileRegion(pathToFileURL(file.path), DATA.length + 3).length, 0);
-  assertThrows(() => new SendfileRegion(file.path, -1), RangeError);
-  assertThrows(() => new SendfileRegion(file.path, 0, 0), RangeError);
-  assertThrows(() => new SendfileRegion(file.path, 0.5), TypeError);
-  assertThrows(() => new SendfileRegion(5 as unknown as string), TypeError);
 });

@@ -128,7 +128,7 @@ export const FFI: readonly Mutation[] = [
     search: 'const modeAt = arch === "x64" ? 24 : 16;',
     replace: 'const modeAt = arch === "x64" ? 16 : 24;',
     why: "Every file would be taken for no regular file, or worse, the other way round.",
-    tests: selection("files/source.test.ts", "FIFO|pipe since"),
+    tests: selection("files/refused.test.ts", "FIFO|pipe since"),
   },
   {
     name: "CLOSE_WAIT has another number",

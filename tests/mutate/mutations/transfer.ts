@@ -156,7 +156,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "this.#transfer.attempt(() => source.dupDescriptor());",
     replace: "void source;",
     why: "Bytes of whichever file has the closed number would go.",
-    tests: selection("files/source.test.ts", "owner closes in the middle"),
+    tests: selection("files/changing.test.ts", "owner closes in the middle"),
   },
   {
     name: "the copy does not make the source ours",
@@ -164,7 +164,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "transfer.attempt(() => transfer.source.dupDescriptor());",
     replace: "",
     why: "Bytes of whichever file has the closed number would go.",
-    tests: selection("files/source.test.ts", "owner closes in the middle"),
+    tests: selection("files/changing.test.ts", "owner closes in the middle"),
   },
   {
     name: "a transfer does not wait for the one before",
@@ -320,7 +320,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "const promised = Math.min(options.count ?? Infinity, inRegion);",
     replace: "const promised = inRegion;",
     why: "A range would be answered with all the rest of the file.",
-    tests: selection("files/source.test.ts", "grows in the middle"),
+    tests: selection("files/changing.test.ts", "grows in the middle"),
   },
   {
     name: "a region's end is not kept to",
