@@ -2,7 +2,7 @@ import { type Mutation, selection } from "../mutation.ts";
 
 const HANGUP = selection("ffi/poller.test.ts", "pipe's end learns|error alone|hang-up alone");
 
-const INHERITED = selection("transfer/transfer.test.ts", "closed in a child process");
+const INHERITED = selection("transfer/native.test.ts", "closed in a child process");
 
 const DENO = { runtime: "deno", reason: "on Bun withSendfile gives the handler back" } as const;
 const FS_FILE = { runtime: "deno", reason: "Bun has no Deno.FsFile" } as const;

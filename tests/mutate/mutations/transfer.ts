@@ -75,7 +75,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "Math.min(sent === 0 ? FIRST : PIECE, piece, remaining)",
     replace: "Math.min(1024 * 1024 * 1024, piece, remaining)",
     why: "One peer that reads as fast as we send would hold the thread for as long as its file lasts.",
-    tests: selection("transfer/transfer.test.ts", "no call asks for more"),
+    tests: selection("transfer/native.test.ts", "no call asks for more"),
   },
   {
     name: "EINTR ends a transfer",
@@ -83,7 +83,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: 'if (code === "EINTR" || code === "EBUSY") return "again";',
     replace: 'if (code === "EBUSY") return "again";',
     why: "A signal to the process would break a download off.",
-    tests: selection("transfer/transfer.test.ts", "EINTR is tried"),
+    tests: selection("transfer/native.test.ts", "EINTR is tried"),
   },
   {
     name: "EAGAIN does not wait",
@@ -91,7 +91,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: 'if (code === "EAGAIN") return "wait";',
     replace: 'if (code === "EAGAIN") return "again";',
     why: "A slow client would cost a whole core.",
-    tests: selection("transfer/transfer.test.ts", "EAGAIN is waited for"),
+    tests: selection("transfer/native.test.ts", "EAGAIN is waited for"),
   },
   {
     name: "the socket is not duplicated",
@@ -188,7 +188,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (isBusy(socket)) throw",
     replace: "if (false) throw",
     why: "Bytes of two files would mix.",
-    tests: selection("transfer/transfer.test.ts", "sendfileSync refuses"),
+    tests: selection("transfer/calls.test.ts", "sendfileSync refuses"),
   },
   {
     name: "sendfileSync does not look at what the runtime holds",
@@ -196,7 +196,7 @@ export const TRANSFER: readonly Mutation[] = [
     search: "if (target.pending?.()) {",
     replace: "if (false) {",
     why: "The file would overtake what was written before.",
-    tests: selection("transfer/transfer.test.ts", "sendfileSync refuses"),
+    tests: selection("transfer/calls.test.ts", "sendfileSync refuses"),
   },
   {
     name: "a part that came short is followed by the next",
