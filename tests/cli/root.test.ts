@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import { test } from "../support/harness.ts";
 import { ask } from "../support/http_client.ts";
+import { addLinks } from "../support/links.ts";
 import { missing, serving } from "../support/site.ts";
 
 test("serve sends index.html for a directory, and redirects to its slash", () =>
@@ -128,21 +129,7 @@ test("serve never redirects to another host", () =>
 test("serve follows symlinks inside the root, but not out of it", () =>
   serving(async ({ port }, site) => {
     site.add("dir/file.txt", "inside");
-    fs.mkdirSync(join(site.base, "root-beside"));
-    fs.writeFileSync(join(site.base, "root-beside/index.html"), "SECRET");
-    const links: [string, string, number][] = [
-      ["in.txt", "dir/file.txt", 200],
-      ["absolute.txt", site.path("dir/file.txt"), 200],
-      ["out.txt", "../secret.txt", 404],
-      ["etc.txt", "/etc/passwd", 404],
-      ["up", "..", 404],
-      ["beside", "../root-beside", 404],
-      ["null", "/dev/null", 404],
-      ["broken", "nowhere", 404],
-      ["loop", "loop", 404],
-    ];
-    for (const [name, target, status] of links) {
-      fs.symlinkSync(target, site.path(name));
+    for (const [name, status] of addLinks(site.root)) {
       const { status: actual, body } = await ask(port, `/${name}`);
       assertEquals(actual, status, name);
       assertEquals(String(body), status === 200 ? "inside" : "404 Not Found\n");
