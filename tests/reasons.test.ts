@@ -4,7 +4,8 @@ import { sendfile, SendfileNotAvailableError, type SendfileStart, sendfileStats 
 import { allReasons, codeOf } from "../reasons.ts";
 import { assertBytes, DATA, testFile } from "./support/data.ts";
 import { test } from "./support/harness.ts";
-import { bodyOf, denoUnix, kinds } from "./support/pairs.ts";
+import { bodyOf, kinds } from "./support/pairs.ts";
+import { denoUnix } from "./support/pairs_deno.ts";
 
 test("codeOf: each text, whatever follows a beginning, has its own code, and an unknown one has other", () => {
   for (const [text, code] of allReasons()) {

@@ -8,7 +8,7 @@ import { replaceLibc } from "../../ffi/load.ts";
 import { sendfile, type SendfileOptions } from "../../mod.ts";
 import { assertBytes, bytes, concat, testFile } from "../support/data.ts";
 import { test } from "../support/harness.ts";
-import { nodeAccepted } from "../support/pairs.ts";
+import { nodeAccepted } from "../support/pairs_node.ts";
 import { type Call, type Fake, fake, type Name, unavailable } from "./fake.ts";
 
 /** Bytes that any socket's buffer takes at once. */

@@ -4,7 +4,7 @@ import { replaceLibc } from "../../ffi/load.ts";
 import { poller } from "../../ffi/poller.ts";
 import { sendfile, SendfileError, sendfileStats } from "../../mod.ts";
 import { assertBytes, concat, DATA, testFile } from "../support/data.ts";
-import { nodeAccepted } from "../support/pairs.ts";
+import { nodeAccepted } from "../support/pairs_node.ts";
 import { ALL, EAGAIN, EBUSY, EINTR, EIO, EPERM, type Name, UNTOUCHED } from "./fake.ts";
 import { abi, assertContiguous, errorName, LITTLE, transfer, withFile, withSocket } from "./fixture.ts";
 

@@ -5,7 +5,8 @@ import { replaceLibc } from "../../ffi/load.ts";
 import { ConnectionClosedError, sendfile, SendfileError, sendfileSync } from "../../mod.ts";
 import { assertBytes, DATA, testFile, until } from "../support/data.ts";
 import { readInChild } from "../support/helpers.ts";
-import { kinds, nodeAccepted } from "../support/pairs.ts";
+import { kinds } from "../support/pairs.ts";
+import { nodeAccepted } from "../support/pairs_node.ts";
 import { EAGAIN, EINTR, EIO, type Name } from "./fake.ts";
 import {
   abi,

@@ -8,7 +8,9 @@ import { sendfile, whyNotSendfile } from "../../mod.ts";
 import { assertBytes, DATA, testFile, until } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
 import { onlyBy } from "../support/helpers.ts";
-import { kinds, nodeConnected, type Pair } from "../support/pairs.ts";
+import type { Pair } from "../support/pair.ts";
+import { kinds } from "../support/pairs.ts";
+import { nodeConnected } from "../support/pairs_node.ts";
 
 test("connections are found by both addresses and both ports", async () => {
   const libc = loadLibc() as Libc;

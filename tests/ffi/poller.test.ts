@@ -13,7 +13,7 @@ import { Poller, poller } from "../../ffi/poller.ts";
 import { descriptors, folder, testFile, until } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
 import { fill as fillSocket, pipe, socketPair } from "../support/helpers.ts";
-import { descriptor } from "../support/pairs.ts";
+import { descriptor } from "../support/pairs_node.ts";
 
 const libc = () => loadLibc() as Libc;
 /** Milliseconds in which what has happened is reported, on the busiest machine. */

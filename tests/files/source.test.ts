@@ -7,7 +7,8 @@ import { sendfile, type SendfileFile, SendfileRegion, sendfileStats } from "../.
 import { assertBytes, concat, DATA, folder, moveTo, positionOf, testFile } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
 import { onlyBy } from "../support/helpers.ts";
-import { nodeAccepted, raw } from "../support/pairs.ts";
+import { raw } from "../support/pairs.ts";
+import { nodeAccepted } from "../support/pairs_node.ts";
 import { bun } from "./bun_file.ts";
 
 interface Case {

@@ -9,7 +9,8 @@ import {
   SendfileTimeoutError,
 } from "../../mod.ts";
 import { assertBytes, bytes, concat, descriptors, testFile, until } from "../support/data.ts";
-import { type Kind, kinds } from "../support/pairs.ts";
+import type { Kind } from "../support/pair.ts";
+import { kinds } from "../support/pairs.ts";
 import { lot } from "./lot.ts";
 import { playSeeds, Tally } from "./scene.ts";
 

@@ -1,4 +1,4 @@
-import type { Pair } from "../support/pairs.ts";
+import type { Pair } from "../support/pair.ts";
 
 /** Closes the socket under test as its owner would, and leaves the peer as it is. */
 export function closeHere(pair: Pair): void {

@@ -4,7 +4,9 @@ import type * as net from "node:net";
 import { ConnectionClosedError, sendfile } from "../../mod.ts";
 import { bytes, openBelow, testFile, until } from "../support/data.ts";
 import { test } from "../support/harness.ts";
-import { descriptor, type Kind, kinds, raw } from "../support/pairs.ts";
+import type { Kind } from "../support/pair.ts";
+import { kinds, raw } from "../support/pairs.ts";
+import { descriptor } from "../support/pairs_node.ts";
 import { closeHere } from "./close_here.ts";
 
 const ways = [true, false];

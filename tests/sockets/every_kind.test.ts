@@ -10,7 +10,9 @@ import {
 } from "../../mod.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
-import { bodyOf, descriptor, type Kind, kinds, nodeHttp } from "../support/pairs.ts";
+import type { Kind } from "../support/pair.ts";
+import { bodyOf, kinds } from "../support/pairs.ts";
+import { descriptor, nodeHttp } from "../support/pairs_node.ts";
 
 for (const kind of kinds) {
   for (const zeroCopy of [true, false]) {

@@ -8,7 +8,8 @@ import type { SendfileSocket } from "../../sockets/mod.ts";
 import { internalDescriptor } from "../../sockets/deno_conn.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
-import { type Pair, raw } from "../support/pairs.ts";
+import type { Pair } from "../support/pair.ts";
+import { raw } from "../support/pairs.ts";
 import { noProc } from "../support/site.ts";
 
 const libc = loadLibc();

@@ -6,7 +6,8 @@ import * as net from "node:net";
 import { ConnectionClosedError, sendfile, sendfileStats } from "../../mod.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
-import { bodyOf, nodeHttp } from "../support/pairs.ts";
+import { bodyOf } from "../support/pairs.ts";
+import { nodeHttp } from "../support/pairs_node.ts";
 
 test("node:http: head and body in order over keep-alive, under load", async () => {
   const content = bytes(300_000, 21);

@@ -5,7 +5,7 @@ import { ConnectionClosedError, sendfile } from "../../mod.ts";
 import { assertBytes, bytes, concat, DATA, testFile } from "../support/data.ts";
 import { test } from "../support/harness.ts";
 import { onlyBy } from "../support/helpers.ts";
-import { nodeAccepted, nodeConnected } from "../support/pairs.ts";
+import { nodeAccepted, nodeConnected } from "../support/pairs_node.ts";
 
 test("node:net: several writes that wait go before a transfer, and others behind it", async () => {
   using file = testFile(DATA);

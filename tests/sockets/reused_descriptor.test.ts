@@ -6,7 +6,8 @@ import { libc as loadLibc } from "../../ffi/load.ts";
 import { ConnectionClosedError, sendfile } from "../../mod.ts";
 import { bytes, DATA, descriptors, testFile, until } from "../support/data.ts";
 import { test } from "../support/harness.ts";
-import { descriptor, descriptorOf, kinds, nodeHttp, raw } from "../support/pairs.ts";
+import { descriptorOf, kinds, raw } from "../support/pairs.ts";
+import { descriptor, nodeHttp } from "../support/pairs_node.ts";
 import { closeHere } from "./close_here.ts";
 
 test("a descriptor that was closed and handed out again gets no byte of another's file", async () => {

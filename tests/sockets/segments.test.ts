@@ -5,7 +5,7 @@ import { libc as loadLibc } from "../../ffi/load.ts";
 import { sendfile } from "../../mod.ts";
 import { assertBytes, bytes, concat, testFile, until } from "../support/data.ts";
 import { test } from "../support/harness.ts";
-import { descriptor } from "../support/pairs.ts";
+import { descriptor } from "../support/pairs_node.ts";
 
 test("what a connection has written includes what still waits to be sent", async () => {
   const libc = loadLibc() as Libc;

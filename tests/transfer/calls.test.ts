@@ -4,7 +4,8 @@ import type * as net from "node:net";
 import { createSendfileCallable, sendfile, SendfileNotAvailableError, sendfileSync } from "../../mod.ts";
 import { assertBytes, bytes, concat, DATA, testFile } from "../support/data.ts";
 import { test } from "../support/harness.ts";
-import { nodeAccepted, raw } from "../support/pairs.ts";
+import { raw } from "../support/pairs.ts";
+import { nodeAccepted } from "../support/pairs_node.ts";
 
 test("sendfileSync refuses a socket that has something else to send before", async () => {
   using file = testFile(DATA);

@@ -10,7 +10,8 @@ import { assertBytes, bytes, DATA, descriptors, testFile, until } from "../suppo
 import { faulty } from "../support/faults.ts";
 import { test } from "../support/harness.ts";
 import { onlyBy } from "../support/helpers.ts";
-import { descriptor, raw } from "../support/pairs.ts";
+import { raw } from "../support/pairs.ts";
+import { descriptor } from "../support/pairs_node.ts";
 
 const MIB = 1024 * 1024;
 

@@ -4,7 +4,8 @@ import { ConnectionClosedError, sendfile, sendfileStats } from "../../mod.ts";
 import { assertBytes, bytes, concat, DATA, descriptors, testFile, until } from "../support/data.ts";
 import { test } from "../support/harness.ts";
 import { onlyBy } from "../support/helpers.ts";
-import { bodyOf, kinds, nodeAccepted, raw } from "../support/pairs.ts";
+import { bodyOf, kinds, raw } from "../support/pairs.ts";
+import { nodeAccepted } from "../support/pairs_node.ts";
 
 const ways = [true, false];
 const named = (zeroCopy: boolean) => zeroCopy ? "sendfile" : "copy";

@@ -10,7 +10,7 @@ import { sendfile, SendfileTimeoutError } from "../../mod.ts";
 import { assertBytes, bytes, concat, folder, testFile } from "../support/data.ts";
 import { test } from "../support/harness.ts";
 import { fill, readInChild, socketPair } from "../support/helpers.ts";
-import { nodeAccepted } from "../support/pairs.ts";
+import { nodeAccepted } from "../support/pairs_node.ts";
 
 const MIB = 1024 * 1024;
 

@@ -5,7 +5,8 @@ import type { Libc } from "../../../ffi/libc.ts";
 import { libc as loadLibc } from "../../../ffi/load.ts";
 import { writable } from "../../../ffi/mod.ts";
 import { assertBytes, concat, DATA, testFile } from "../../support/data.ts";
-import { descriptor, nodeAccepted, raw } from "../../support/pairs.ts";
+import { raw } from "../../support/pairs.ts";
+import { descriptor, nodeAccepted } from "../../support/pairs_node.ts";
 import { both, on, one, send, SMALL } from "./ways.ts";
 
 async function bare(offset: number): Promise<Uint8Array> {

@@ -4,7 +4,8 @@ import * as dgram from "node:dgram";
 import type * as net from "node:net";
 import { ConnectionClosedError, sendfile, SendfileNotAvailableError } from "../../../mod.ts";
 import { assertBytes, bytes, concat, DATA, testFile } from "../../support/data.ts";
-import { descriptor, nodeAccepted, nodeTls, raw, secure } from "../../support/pairs.ts";
+import { raw, secure } from "../../support/pairs.ts";
+import { descriptor, nodeAccepted, nodeTls } from "../../support/pairs_node.ts";
 import { both, on, one, send, SMALL, withLibc } from "./ways.ts";
 
 one("CP-007", "refuses a datagram socket", async () => {

@@ -16,7 +16,8 @@ import { assertBytes, concat, DATA, until } from "../../support/data.ts";
 import { faulty } from "../../support/faults.ts";
 import { test } from "../../support/harness.ts";
 import { fill, socketPair } from "../../support/helpers.ts";
-import { descriptor, raw } from "../../support/pairs.ts";
+import { raw } from "../../support/pairs.ts";
+import { descriptor } from "../../support/pairs_node.ts";
 import { on, one, send, SMALL, withLibc } from "./ways.ts";
 
 one("CP-023", "without a sendfile in libc says so", () =>

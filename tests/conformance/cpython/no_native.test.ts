@@ -12,7 +12,8 @@ import {
 } from "../../../mod.ts";
 import { assertBytes, DATA, testFile } from "../../support/data.ts";
 import { datagramDescriptor } from "../../support/helpers.ts";
-import { descriptor, raw } from "../../support/pairs.ts";
+import { raw } from "../../support/pairs.ts";
+import { descriptor } from "../../support/pairs_node.ts";
 import { on, one, send, withLibc } from "./ways.ts";
 
 one(

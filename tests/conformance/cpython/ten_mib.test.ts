@@ -15,7 +15,8 @@ import {
 import { assertBytes, bytes, concat, DATA, testFile } from "../../support/data.ts";
 import { test } from "../../support/harness.ts";
 import { readInChild } from "../../support/helpers.ts";
-import { type Pair, raw } from "../../support/pairs.ts";
+import type { Pair } from "../../support/pair.ts";
+import { raw } from "../../support/pairs.ts";
 import { both, on, one, send, SMALL } from "./ways.ts";
 
 const TEN = bytes(10 * 1024 * 1024, 5);

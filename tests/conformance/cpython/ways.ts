@@ -8,7 +8,7 @@ import { replaceLibc } from "../../../ffi/load.ts";
 import { sendfile, type SendfileFile, type SendfileOptions, sendfileStats } from "../../../mod.ts";
 import { type TestFile, testFile } from "../../support/data.ts";
 import { test } from "../../support/harness.ts";
-import type { Kind, Pair } from "../../support/pairs.ts";
+import type { Kind, Pair } from "../../support/pair.ts";
 
 type Way = "sendfile" | "copy";
 
