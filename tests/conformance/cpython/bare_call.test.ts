@@ -1,4 +1,4 @@
-/** os.sendfile, one call of libc at a time, with header and trailer (CP-056 to CP-063). */
+/** The bare call of libc, and header and trailer around a file (CP-056 to CP-063). */
 import { assert, assertEquals } from "@std/assert";
 import * as fs from "node:fs";
 import type { Libc } from "../../../ffi/libc.ts";

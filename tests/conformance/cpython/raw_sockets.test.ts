@@ -1,4 +1,4 @@
-/** test_asyncio, test_sendfile: raw sockets (CP-001 to CP-006). */
+/** Raw sockets (CP-001 to CP-006). */
 import { assert, assertEquals } from "@std/assert";
 import { sendfileStats } from "../../../mod.ts";
 import { assertBytes, bytes, concat, DATA } from "../../support/data.ts";
