@@ -62,9 +62,8 @@ export const SOCKETS: readonly Mutation[] = [
     search: "return this.#socket.readyState === OPEN;",
     replace: "return true;",
     why: "A transfer to a closed socket would not end.",
-    tests: selection("sockets", "while the peer reads nothing|number now"),
+    tests: selection("sockets/closed_socket.test.ts", "while the peer reads nothing"),
     only: BUN_SOCKET,
-    equivalent: "a closed socket has no descriptor (-1), and its write gives -1",
   },
   {
     name: "a lost Bun socket is not seen",
