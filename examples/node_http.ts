@@ -1,15 +1,16 @@
-// A file as the body of every response: deno run -A (or bun) examples/node_http.ts FILE
+// A file as the body of every response: deno run -A (or bun) examples/node_http.ts FILE [PORT]
 //
 // In Deno, later writes wait for the transfer. In Bun nothing else may write to the response until it resolves.
 import { sendfile } from "@zerocopy/sendfile";
 import { once } from "node:events";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import process from "node:process";
 
-const [file] = process.argv.slice(2);
+const [file, port = "9000"] = process.argv.slice(2);
 
-createServer(async (request, response) => {
+const server = createServer(async (request, response) => {
   try {
     if (!response.socket) await once(response, "socket"); // pipelined: the earlier response is still being sent
     const { size } = await stat(file);
@@ -22,6 +23,10 @@ createServer(async (request, response) => {
     console.log(`${sent} bytes`);
   } catch (error) {
     console.error((error as Error).message);
-    response.destroy();
+    if (response.headersSent) response.destroy();
+    else response.writeHead(500).end();
   }
-}).listen(9000, () => console.log("http://localhost:9000/"));
+});
+server.listen(Number(port), "127.0.0.1", () => {
+  console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+});

@@ -1,9 +1,9 @@
-// A site and an application under Deno.serve: deno run -A examples/serve_deno.ts [DIR]
+// A site and an application under Deno.serve: deno run -A examples/serve_deno.ts [DIR [PORT]]
 import { serveDir } from "@zerocopy/sendfile/http";
 
-const [fsRoot = "."] = Deno.args;
+const [fsRoot = ".", port = "9000"] = Deno.args;
 
-Deno.serve({ port: 9000 }, (request) =>
+Deno.serve({ hostname: "127.0.0.1", port: Number(port) }, (request) =>
   serveDir(request, {
     fsRoot,
     showDirListing: true,

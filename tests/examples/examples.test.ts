@@ -1,67 +1,32 @@
 /** The examples in frameworks as they are, each in a process of its own: files, the framework's own routes, and the way. */
 import { assert, assertEquals } from "@std/assert";
-import { join, resolve } from "@std/path";
+import { join } from "@std/path";
 import { Buffer } from "node:buffer";
-import { type ChildProcess, spawn } from "node:child_process";
 import * as fs from "node:fs";
-import process from "node:process";
 import { whyNotSendfile } from "../../mod.ts";
 import { bytes, folder } from "../support/data.ts";
+import { type Example, EXAMPLES, withExample } from "../support/example.ts";
 import { isBun, test } from "../support/harness.ts";
 import { ask, assertSame } from "../support/http_client.ts";
-import { until } from "../support/site.ts";
 
-const EXAMPLES = resolve(import.meta.dirname!, "../../examples");
 const LARGE = Buffer.from(bytes(5 * 1024 * 1024 + 1));
 
-class Example {
-  readonly #child: ChildProcess;
-  readonly source: string;
-  output = "";
-
-  constructor(name: string, root: string) {
-    this.source = join(EXAMPLES, `${name}.ts`);
-    const flags = isBun ? [] : ["run", "-A", "--no-check", "--node-modules-dir=none"];
-    this.#child = spawn(process.execPath, [...flags, this.source, root, "0"]);
-    for (const stream of [this.#child.stdout!, this.#child.stderr!]) {
-      stream.on("data", (chunk) => this.output += chunk);
-    }
-  }
-
-  port(): Promise<number> {
-    return until(
-      () => Number(/http:\/\/127\.0\.0\.1:(\d+)\//.exec(this.output)?.[1]) || undefined,
-      "the port",
-    );
-  }
-
-  /** What was printed of the large file that was sent first. */
-  way(): Promise<string> {
-    const line = /^\S*\/large\.bin (\{[^}]*\})/m;
-    return until(() => line.exec(this.output)?.[1].replace(/\s+/g, " "), "the way");
-  }
-
-  kill(): void {
-    this.#child.kill("SIGKILL");
-  }
-}
-
 /** Runs `body` with an example that serves a directory. */
-async function withExample(
-  name: string,
-  body: (example: Example, port: number) => Promise<void>,
-): Promise<void> {
+async function serving(name: string, body: (example: Example, port: number) => Promise<void>): Promise<void> {
   const root = folder();
   fs.writeFileSync(join(root, "large.bin"), LARGE);
   fs.mkdirSync(join(root, "sub"));
   fs.writeFileSync(join(root, "sub/index.html"), "<p>sub");
-  const example = new Example(name, root);
   try {
-    await body(example, await example.port());
+    await withExample([name, root, "0"], async (example) => body(example, await example.port()));
   } finally {
-    example.kill();
     fs.rmSync(root, { recursive: true });
   }
+}
+
+/** What was printed of the large file that was sent first. */
+async function wayOf(example: Example): Promise<string> {
+  return (await example.printed(/^\S*\/large\.bin (\{[^}]*\})/m)).replace(/\s+/g, " ");
 }
 
 /** What the framework does with files that others write to its response. */
@@ -88,11 +53,11 @@ for (const [name, way] of Object.entries(FRAMEWORKS)) {
   test(
     `the ${name} example serves files by sendfile(2), and its own routes`,
     () =>
-      withExample(name, async (example, port) => {
+      serving(name, async (example, port) => {
         const { status, headers, body } = await ask(port, "/files/large.bin");
         assertEquals([status, headers["content-type"]], [200, "application/octet-stream"]);
         assertSame(body, LARGE, "the file");
-        assert(way.test(await example.way()), example.output);
+        assert(way.test(await wayOf(example)), example.output);
         const part = await ask(port, "/files/large.bin?part", { fields: "Range: bytes=-3000000\r\n" });
         assertEquals(part.status, 206);
         assertSame(part.body, LARGE.subarray(-3_000_000), "the range");
@@ -104,7 +69,11 @@ for (const [name, way] of Object.entries(FRAMEWORKS)) {
         assertEquals(String((await ask(port, "/files/sub/")).body), "<p>sub");
         const bare = await ask(port, "/files/sub?q=1");
         assertEquals([bare.status, bare.headers.location], [301, "sub/?q=1"]);
-        assertSame((await ask(port, "/this")).body, fs.readFileSync(example.source), "the example itself");
+        assertSame(
+          (await ask(port, "/this")).body,
+          fs.readFileSync(join(EXAMPLES, `${name}.ts`)),
+          "the example itself",
+        );
 
         assertEquals(String((await ask(port, "/")).body), "hello");
         for (const path of ["/files/missing", "/files/..%2f..%2fetc/passwd", "/missing"]) {
@@ -119,16 +88,16 @@ for (const [name, way] of Object.entries(FRAMEWORKS)) {
 test(
   "the fastify example serves files by hijack(), too",
   () =>
-    withExample("fastify", async (example, port) => {
+    serving("fastify", async (example, port) => {
       assertSame((await ask(port, "/own/large.bin")).body, LARGE, "the file");
-      assert(BY_RESPONSE.test(await example.way()), example.output);
+      assert(BY_RESPONSE.test(await wayOf(example)), example.output);
       assertEquals((await ask(port, "/own/missing")).status, 404);
     }),
   { skip: whyNotSendfile() },
 );
 
 test("the hono example lets its own middleware add a field, and its own route have a path below the files", () =>
-  withExample("hono", async (_example, port) => {
+  serving("hono", async (_example, port) => {
     const { headers, body } = await ask(port, "/files/large.bin");
     assertEquals(headers["x-content-type-options"], "nosniff");
     assertSame(body, LARGE, "the file");
