@@ -28,7 +28,7 @@ async function send(response: ServerResponse): Promise<void> {
     bar.start(`0 of ${size} bytes`);
     let shown = 0;
     try {
-      const sent = await sendfile(response.socket!, file, {
+      const sent = size === 0 ? 0 : await sendfile(response.socket!, file, {
         count: size,
         timeout: 60_000,
         onProgress(sent) {

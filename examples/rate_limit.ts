@@ -27,7 +27,7 @@ const hash = (token: string) => createHash("sha256").update(token).digest("hex")
 
 /** By the hash of the token: neither this table nor the time that a look-up takes tells a token. */
 const users = new Map([
-  [hash("secret-of-ann"), new User(20 * MIB, 2)],
+  [hash("secret-of-ann"), new User(4 * MIB, 2)],
   [hash("secret-of-bob"), new User(1 * MIB, 1)],
 ]);
 

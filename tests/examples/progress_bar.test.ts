@@ -48,3 +48,21 @@ test("the progress_bar example shows how far a download is, and ends once one is
     fs.rmSync(root, { recursive: true });
   }
 });
+
+test("the progress_bar example sends an empty file, and answers 500 where there is none", async () => {
+  const root = folder();
+  const file = join(root, "empty");
+  try {
+    await withExample(["progress_bar", file, "0"], async (example) => {
+      const port = await example.port();
+      assertEquals((await ask(port, "/")).status, 500);
+      fs.writeFileSync(file, "");
+      const { status, body } = await ask(port, "/");
+      assertEquals([status, body.length], [200, 0]);
+      await example.printed(/(all 0 bytes) sent/);
+      assertEquals(await example.exit(), 0);
+    });
+  } finally {
+    fs.rmSync(root, { recursive: true });
+  }
+});

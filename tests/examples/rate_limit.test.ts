@@ -12,7 +12,7 @@ import { MIB, until } from "../support/site.ts";
 const CONTENT = Buffer.from(bytes(3 * MIB));
 
 /** In the example: bytes per second of all downloads together. */
-const RATE = { ann: 20 * MIB, bob: 1 * MIB };
+const RATE = { ann: 4 * MIB, bob: 1 * MIB };
 
 const token = (name: string) => ({ fields: `Authorization: Bearer secret-of-${name}\r\n` });
 
