@@ -200,7 +200,7 @@ export const FFI: readonly Mutation[] = [
     search: "several = libc.cookie(fd) === 0n || libc.cookie(fd) !== libc.cookie(found);",
     replace: "several = false;",
     why: "A file could go to another client that has the same address and port at another server.",
-    tests: selection("http/send/with_sendfile.test.ts", "at two servers"),
+    tests: selection("http/send/with_sendfile_connection.test.ts", "at two servers"),
     only: DENO,
   },
   {

@@ -9,7 +9,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "if (now !== written + head && now !== written + head + CLOSE.length) return false;",
     replace: "",
     why: "A file could land behind a head that is not its own.",
-    tests: selection("http/send/with_sendfile.test.ts", "no file behind another response"),
+    tests: selection("http/send/with_sendfile_clients.test.ts", "no file behind another response"),
     only: DENO,
   },
   {
@@ -18,7 +18,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "halfClosed: state.halfClosed",
     replace: "halfClosed: false",
     why: "The server drops its connection with the head, and it gets no body.",
-    tests: selection("http/send/with_sendfile.test.ts", "own direction with the request"),
+    tests: selection("http/send/with_sendfile_clients.test.ts", "own direction with the request"),
     only: DENO,
   },
   {
@@ -27,7 +27,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "if (out >= 0 && libc.cookie(out) === cookie) return { file, out };",
     replace: "if (out >= 0) return { file, out };",
     why: "A file could go to the client that has the descriptor's number since the connection was looked at.",
-    tests: selection("http/send/with_sendfile.test.ts", "leads to another connection by the time"),
+    tests: selection("http/send/with_sendfile_connection.test.ts", "leads to another connection by the time"),
     only: DENO,
   },
   {
@@ -36,7 +36,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "if (state.acked !== state.written)",
     replace: "if (false)",
     why: "What is still on its way of an earlier response would be counted for the next one's.",
-    tests: selection("http/send/with_sendfile.test.ts", "has not got yet"),
+    tests: selection("http/send/with_sendfile_requests.test.ts", "has not got yet"),
     only: DENO,
   },
   {
@@ -45,7 +45,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "if (now === expected || now === expected + CLOSE.length)",
     replace: "if (now >= expected)",
     why: "A file could land behind a head that is not its own.",
-    tests: selection("http/send/with_sendfile.test.ts", "behind middleware|compress"),
+    tests: selection("http/send/with_sendfile_middleware.test.ts", "behind middleware|compress"),
     only: DENO,
   },
   {
@@ -54,7 +54,10 @@ export const HANDOFF: readonly Mutation[] = [
     search: " || now === expected + CLOSE.length",
     replace: "",
     why: "Bodies of requests that end the connection would be copied.",
-    tests: selection("http/send/with_sendfile.test.ts", "own body is not read|asks for the connection's end"),
+    tests: selection(
+      "http/send/with_sendfile_requests.test.ts",
+      "own body is not read|asks for the connection's end",
+    ),
     only: DENO,
   },
   {
@@ -63,7 +66,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "LEAST + random % (FIRST - LEAST)",
     replace: "LEAST",
     why: "Other output of the same length could be taken for the head.",
-    tests: selection("http/send/with_sendfile.test.ts", "drawn by lot"),
+    tests: selection("http/send/with_sendfile_requests.test.ts", "drawn by lot"),
     only: DENO,
   },
   {
@@ -72,7 +75,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "isSameFile(file, this.#stream.body.file) ? libc.dup(fd) : -1",
     replace: "libc.dup(fd)",
     why: "The head of one file would be followed by the bytes of another.",
-    tests: selection("http/send/with_sendfile.test.ts", "replaced"),
+    tests: selection("http/send/with_sendfile_changes.test.ts", "replaced"),
     only: DENO,
   },
   {
@@ -81,7 +84,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "await this.#acknowledged(out, file);",
     replace: "",
     why: "The end of a file would be lost where the client has pipelined more.",
-    tests: selection("http/send/with_sendfile.test.ts", "nothing is lost"),
+    tests: selection("http/send/with_sendfile_requests.test.ts", "nothing is lost"),
     only: DENO,
   },
   {
@@ -90,7 +93,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "if (!this.#held || !libc.tcp(this.#held.out)?.halfClosed) this.#abort.abort();",
     replace: "this.#abort.abort();",
     why: "A client that half-closes after its request would not get its file.",
-    tests: selection("http/send/with_sendfile.test.ts", "shut|half|direction"),
+    tests: selection("http/send/with_sendfile_clients.test.ts", "shut|half|direction"),
     only: DENO,
   },
   {
@@ -126,7 +129,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: 'compressible: request.headers.has("accept-encoding")',
     replace: "compressible: false",
     why: "A compressed body of a fitting length would be followed by plain bytes.",
-    tests: selection("http/send/with_sendfile.test.ts", "compress"),
+    tests: selection("http/send/with_sendfile_middleware.test.ts", "compress"),
     only: DENO,
   },
   {
@@ -135,7 +138,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "if (isTls(request)) return TLS;",
     replace: "",
     why: "The file could go in clear text between TLS records.",
-    tests: selection("http/send/with_sendfile.test.ts", "TLS"),
+    tests: selection("http/send/with_sendfile_connection.test.ts", "TLS"),
     only: DENO,
   },
   {
@@ -144,7 +147,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: ' || response.headers.get("content-length") !== String(body.length)',
     replace: "",
     why: "A file would be sent in a frame of another length.",
-    tests: selection("http/send/with_sendfile.test.ts", "behind middleware"),
+    tests: selection("http/send/with_sendfile_middleware.test.ts", "behind middleware"),
     only: DENO,
   },
   {
@@ -162,7 +165,7 @@ export const HANDOFF: readonly Mutation[] = [
     search: "if (!http1) return NOT_FIRST;",
     replace: "",
     why: "A file would land between the frames of HTTP/2.",
-    tests: selection("http/send/with_sendfile.test.ts", "HTTP/2 without TLS|second request without"),
+    tests: selection("http/send/with_sendfile_http2.test.ts", "HTTP/2 without TLS"),
     only: DENO,
   },
   {
