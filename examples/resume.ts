@@ -1,7 +1,7 @@
-// A download that goes on where it broke off, also in a later run: deno run -A (or bun) examples/resume.ts URL FILE
+// A download that goes on where it broke off, also in a later run: deno run -A (or bun) examples/resume.ts URL FILE [SECONDS]
 //
 // For any server with strong ETags, as all of this package are: with If-Range it sends the rest only of the same
-// version of the file, and otherwise the whole.
+// version of the file, and otherwise the whole. A connection that brings nothing for SECONDS (30) is given up.
 import * as fs from "node:fs/promises";
 import process from "node:process";
 
@@ -10,7 +10,7 @@ const ATTEMPTS = 5;
 /** Milliseconds before the attempt after one that brought no byte; then twice as long each time. */
 const PAUSE = 200;
 
-const [url, file] = process.argv.slice(2);
+const [url, file, seconds = "30"] = process.argv.slice(2);
 /** What has come so far, and of which version of the file it is. */
 const part = `${file}.part`;
 const versionFile = `${file}.part.json`;
@@ -39,27 +39,28 @@ async function sizeOfPart(): Promise<number> {
 /** The response is no use, and would be none if we asked again. */
 class Refused extends Error {}
 
-/** Asks for what is missing and appends it to the part. */
-async function fetchRest(): Promise<void> {
+/** Asks for what is missing and appends it to the part. `onBytes`: called when something has come. */
+async function fetchRest(signal: AbortSignal, onBytes: () => void): Promise<void> {
   let version = await readVersion();
-  const start = version?.etag ? await sizeOfPart() : 0;
+  const size = await sizeOfPart();
+  const start = version?.etag && size <= version.size ? size : 0;
   if (version && start > 0 && start === version.size) return;
   // As it is: a part of one compressed response does not continue another.
   const headers: Record<string, string> = { "Accept-Encoding": "identity" };
   if (version?.etag && start > 0) {
     Object.assign(headers, { Range: `bytes=${start}-`, "If-Range": version.etag });
   }
-  const response = await fetch(url, { headers });
+  const response = await fetch(url, { headers, signal });
   const etag = response.headers.get("ETag");
   if (response.status === 206) {
-    const [, first, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "") ??
+    const [, first, total] = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "") ??
       [];
-    if (etag !== version?.etag || Number(first) !== start || Number(size) !== version.size) {
+    if (etag !== version?.etag || Number(first) !== start || Number(total) !== version.size) {
       await response.body?.cancel();
       await fs.rm(versionFile);
       throw new Error("the server sent another part than the one that is missing");
     }
-    console.log(`resumed at byte ${start} of ${size}`);
+    console.log(`resumed at byte ${start} of ${total}`);
   } else if (response.status === 200) {
     const length = response.headers.get("Content-Length");
     version = { etag: etag?.startsWith("W/") ? null : etag, size: Number(length ?? NaN) };
@@ -75,7 +76,10 @@ async function fetchRest(): Promise<void> {
   }
   const output = await fs.open(part, "a");
   try {
-    for await (const chunk of response.body ?? []) await output.appendFile(chunk);
+    for await (const chunk of response.body ?? []) {
+      onBytes();
+      await output.appendFile(chunk);
+    }
   } finally {
     await output.close();
   }
@@ -87,12 +91,28 @@ async function isWhole(): Promise<boolean> {
   return version !== undefined && await sizeOfPart() === version.size;
 }
 
+/** Runs `work`, and aborts it once it has told of no bytes for so many seconds. */
+async function whileBytesCome(work: typeof fetchRest): Promise<void> {
+  const stalled = new AbortController();
+  const start = () =>
+    setTimeout(() => stalled.abort(new Error(`nothing came for ${seconds} s`)), Number(seconds) * 1000);
+  let timer = start();
+  try {
+    await work(stalled.signal, () => {
+      clearTimeout(timer);
+      timer = start();
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 async function download(): Promise<void> {
   for (let failures = 0; failures < ATTEMPTS;) {
     const before = await sizeOfPart();
     try {
       if (failures > 0) await new Promise((resolve) => setTimeout(resolve, PAUSE * 2 ** (failures - 1)));
-      await fetchRest();
+      await whileBytesCome(fetchRest);
     } catch (error) {
       if (error instanceof Refused) throw error;
       console.error((error as Error).message);

@@ -28,9 +28,9 @@ interface Place {
   /** Answers the requests. */
   listener: Listener;
   /** Starts the example. */
-  start(path?: string): Example;
+  start(path?: string, ...args: string[]): Example;
   /** Runs the example to its end; resolves to what it printed. */
-  run(code: number, path?: string): Promise<string>;
+  run(code: number, path?: string, ...args: string[]): Promise<string>;
   /** The first byte that each request asked for. */
   starts(): number[];
 }
@@ -73,13 +73,13 @@ async function serving(body: (place: Place) => Promise<void>): Promise<void> {
     asked: [],
     cuts: { after: [], stall: false },
     listener: (request, response) => sendFile(request, response, place.served),
-    start(path = "/file") {
-      const example = new Example("resume", `${url}${path}`, place.target);
+    start(path = "/file", ...args) {
+      const example = new Example("resume", `${url}${path}`, place.target, ...args);
       examples.push(example);
       return example;
     },
-    async run(code, path) {
-      const example = place.start(path);
+    async run(code, path, ...args) {
+      const example = place.start(path, ...args);
       assertEquals(await example.exit(), code, example.output);
       return example.output;
     },
@@ -152,6 +152,27 @@ test("the resume example goes on in a later run, after one that was killed", () 
     const start = size();
     await place.run(0);
     assertEquals(place.starts(), [start]);
+    assertGot(place, OLD);
+  }));
+
+test("the resume example gives a connection up that brings nothing, and goes on with another", () =>
+  serving(async (place) => {
+    place.cuts.after.push(3 * MIB);
+    place.cuts.stall = true;
+    const output = await place.run(0, "/file", "1");
+    assertStringIncludes(output, "nothing came for 1 s");
+    assert(place.starts().length === 2 && place.starts()[1] > 0, `${place.starts()}`);
+    assertGot(place, OLD);
+  }));
+
+test("the resume example begins again where more has come than there is", () =>
+  serving(async (place) => {
+    place.cuts.after.push(3 * MIB, ...Array(20).fill(20));
+    await place.run(1);
+    place.cuts.after.length = place.asked.length = 0;
+    fs.writeFileSync(`${place.target}.part`, Buffer.concat([OLD, NEW]));
+    await place.run(0);
+    assertEquals(place.starts(), [0]);
     assertGot(place, OLD);
   }));
 
