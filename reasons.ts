@@ -71,6 +71,7 @@ export const NO_TCP_INFO = reason(
   "the system does not report how many bytes the connection has written",
 );
 export const OLD_DENO = reason("runtime-too-old", "Deno 2.8 or newer is needed");
+export const OLD_BUN = reason("runtime-too-old", "Bun 1.3.3 or newer is needed");
 export const NO_FFI = reason("no-ffi", "this runtime has no FFI");
 export const NO_PERMISSION = reason(
   "no-ffi-permission",
@@ -94,6 +95,10 @@ export const BUN_FILE_UNKNOWN = reason(
 );
 export const FILE_GONE = reason("file-changed", "the file no longer exists");
 export const FILE_REPLACED = reason("file-changed", "the file was replaced");
+export const OLD_BUN_RANGE = reason(
+  "runtime-too-old",
+  "Bun before 1.4.1 may send the whole file in place of a range",
+);
 export const FILE_OPENED_AGAIN = reason(
   "file-changed",
   "Bun.serve would open the path again, and could find another file",

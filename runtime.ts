@@ -1,8 +1,17 @@
 /** Runtime detection, and the yield to the event loop for long-running code. */
+import process from "node:process";
 import { setImmediate } from "node:timers";
 
 export const isDeno: boolean = "Deno" in globalThis;
 export const isBun: boolean = "Bun" in globalThis;
+
+/** Whether this is Bun, and older than `version`. */
+export function isBunBefore(version: string): boolean {
+  const [here, there] = [process.versions.bun, version].map((text) => text?.split(/[.-]/).map(Number));
+  if (!here || !there) return false;
+  const at = there.findIndex((number, index) => number !== here[index]);
+  return at >= 0 && here[at] < there[at];
+}
 
 /** Whether Deno has granted a permission; always true in other runtimes. Queries, and never requests: no prompt. */
 export function isGranted(permission: Deno.PermissionDescriptor): boolean {

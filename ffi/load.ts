@@ -1,5 +1,5 @@
 import process from "node:process";
-import { isBun, isDeno, isGranted } from "../runtime.ts";
+import { isBun, isBunBefore, isDeno, isGranted } from "../runtime.ts";
 import { bunLoader } from "./bun.ts";
 import { darwin } from "./darwin.ts";
 import { denoLoader } from "./deno.ts";
@@ -8,7 +8,7 @@ import { commonBlocking, commonSymbols, Libc } from "./libc.ts";
 import type { Loader } from "./library.ts";
 import { linux } from "./linux.ts";
 import type { System } from "./system.ts";
-import { NO_ABI, NO_FFI, NO_SENDFILE_ON, OFF_ON_MACOS, OLD_DENO, TURNED_OFF } from "../reasons.ts";
+import { NO_ABI, NO_FFI, NO_SENDFILE_ON, OFF_ON_MACOS, OLD_BUN, OLD_DENO, TURNED_OFF } from "../reasons.ts";
 
 /** The environment variable that turns the native path off (`0`) or, on macOS, on (`1`). */
 export const SWITCH = "ZEROCOPY_SENDFILE";
@@ -43,7 +43,8 @@ function hostLoader(): Loader | string {
     const [major, minor] = Deno.version.deno.split(".").map(Number);
     return major > 2 || (major === 2 && minor >= 8) ? denoLoader : OLD_DENO;
   }
-  return isBun ? bunLoader : NO_FFI;
+  if (!isBun) return NO_FFI;
+  return isBunBefore("1.3.3") ? OLD_BUN : bunLoader; // its sockets tell no descriptor
 }
 
 /** Loads `system` through the FFI of the runtime, or returns the reason why it cannot. */

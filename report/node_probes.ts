@@ -1,6 +1,7 @@
 import { createServer as createHttpServer, get, type ServerResponse } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { collect, type Connection, type Probe, socketProbe } from "./probe.ts";
+import { adapterOf } from "../sockets/mod.ts";
+import { collect, type Connection, NotTriedError, type Probe, socketProbe } from "./probe.ts";
 import { withUnixPath } from "./unix_path.ts";
 
 async function net(place: { port: number; host: string } | { path: string }): Promise<Connection> {
@@ -42,6 +43,14 @@ async function http(length: number): Promise<Connection> {
       .once("error", reject);
   });
   const response = await answered;
+  try {
+    adapterOf(response.socket!);
+  } catch (error) { // on Bun before 1.4
+    response.destroy();
+    server.close();
+    received.catch(() => {});
+    throw new NotTriedError((error as Error).message);
+  }
   response.writeHead(200, { "Content-Length": length });
   response.flushHeaders();
   return {

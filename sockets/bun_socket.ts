@@ -2,11 +2,11 @@ import { socketClosed } from "../errors.ts";
 import type { Libc } from "../ffi/libc.ts";
 import { room } from "./wait_writable.ts";
 import type { Descriptor, SocketAdapter } from "./adapter.ts";
-import { SOCKET_CLOSED, TLS } from "../reasons.ts";
+import { RUNTIME_TELLS_NONE, SOCKET_CLOSED, TLS } from "../reasons.ts";
 
 /** The members that we use of a socket from `Bun.listen` or `Bun.connect`. */
 export interface BunSocketLike {
-  /** Its descriptor; negative once the socket is closed. Bun's types do not declare it. */
+  /** Its descriptor; negative once the socket is closed. Bun's types do not declare it; Bun before 1.3.3 has none. */
   readonly fd?: number;
   /** 1 if the socket is open. */
   readonly readyState: number;
@@ -20,13 +20,8 @@ export interface BunSocketLike {
   reload(handlers: unknown): void;
 }
 
-/** In fact every Bun socket has the property. */
-interface BunSocketWithFd extends BunSocketLike {
-  readonly fd: number;
-}
-
-export function isBunSocket(socket: object): socket is BunSocketWithFd {
-  return "readyState" in socket && "fd" in socket && "reload" in socket && "shutdown" in socket;
+export function isBunSocket(socket: object): socket is BunSocketLike {
+  return "readyState" in socket && "write" in socket && "reload" in socket && "shutdown" in socket;
 }
 
 const OPEN = 1;
@@ -36,11 +31,11 @@ const OPEN = 1;
  * writes.
  */
 export class BunSocket implements SocketAdapter {
-  readonly #socket: BunSocketWithFd;
+  readonly #socket: BunSocketLike;
   /** Cached: it cannot change, because upgradeTLS returns a new object and closes the old one. */
   readonly #isTls: boolean;
 
-  constructor(socket: BunSocketWithFd) {
+  constructor(socket: BunSocketLike) {
     this.#socket = socket;
     // The raw socket that upgradeTLS returns is tagged TCP, but has a cipher.
     this.#isTls = String(Object.prototype.toString.call(socket)).includes("TLS") ||
@@ -50,6 +45,7 @@ export class BunSocket implements SocketAdapter {
   open(): Descriptor | string {
     if (this.#isTls) return TLS;
     const { fd } = this.#socket;
+    if (fd === undefined) return RUNTIME_TELLS_NONE;
     if (fd < 0 || !this.isOpen()) return SOCKET_CLOSED;
     return { fd, owned: false, alive: () => this.#socket.fd === fd && this.isOpen() };
   }
@@ -64,13 +60,14 @@ export class BunSocket implements SocketAdapter {
       const written = socket.write(bytes);
       if (written > 0) return written;
       if (written < 0) throw socketClosed(); // the connection is lost; a paused socket does not become closed
-      await room(socket.fd, signal);
+      await room(socket.fd ?? -1, signal);
     }
     throw socketClosed();
   }
 
   acknowledged(libc: Libc): number | undefined {
-    return this.isOpen() ? libc.tcp(this.#socket.fd)?.acked : undefined;
+    const { fd } = this.#socket;
+    return fd !== undefined && this.isOpen() ? libc.tcp(fd)?.acked : undefined;
   }
 
   abandon(): void {

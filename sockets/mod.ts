@@ -2,7 +2,7 @@ import { checkDescriptor } from "../ffi/descriptor.ts";
 import { BunSocket, type BunSocketLike, isBunSocket } from "./bun_socket.ts";
 import { DenoConn, isDenoConn } from "./deno_conn.ts";
 import { DescriptorSocket } from "./raw_fd.ts";
-import { isNodeSocket, NodeSocket, type NodeSocketLike } from "./node_socket.ts";
+import { isNodeSocket, isOldBunHttp, NodeSocket, type NodeSocketLike } from "./node_socket.ts";
 import type { SocketAdapter } from "./adapter.ts";
 import type { DenoConnLike } from "../types.ts";
 
@@ -44,6 +44,11 @@ function adapt(socket: object): SocketAdapter {
   if (isNodeSocket(socket)) {
     if (isHttp2(socket)) {
       throw new TypeError("socket belongs to an HTTP/2 session, and only the session may write to it");
+    }
+    if (isOldBunHttp(socket)) {
+      throw new TypeError(
+        "socket belongs to node:http of Bun before 1.4, which writes nothing to it: use sendFile of ./node",
+      );
     }
     return new NodeSocket(socket);
   }

@@ -73,6 +73,14 @@ function isBunHttp(socket: NodeSocketLike): boolean {
   return isBun && !socket._handle && !!socket._httpMessage;
 }
 
+/**
+ * Whether it is the socket of node:http on Bun before 1.4, which writes nothing: `_write` is never called. Those of 1.4
+ * have a handle, which is null.
+ */
+export function isOldBunHttp(socket: NodeSocketLike): boolean {
+  return isBunHttp(socket) && !("_handle" in socket);
+}
+
 /** node:net and node:http sockets. */
 export class NodeSocket implements SocketAdapter {
   readonly #socket: NodeSocketLike;

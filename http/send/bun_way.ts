@@ -1,10 +1,11 @@
 import process from "node:process";
-import type { FileStream } from "./fetch_response.ts";
+import { type FileStream, LOSES_RANGES } from "./fetch_response.ts";
 import { isBunServer, isTls } from "./server_info.ts";
 import {
   FILE_OPENED_AGAIN,
   NO_BUN_SERVER,
   NOT_LINUX,
+  OLD_BUN_RANGE,
   RATE_LIMIT,
   SEVERAL_RANGES,
   SMALL_FOR_BUN,
@@ -29,7 +30,7 @@ export function whyBunCopies(
   if (!isBunFile) {
     if (rateLimit !== undefined) return RATE_LIMIT;
     if (body.parts.length > 1) return SEVERAL_RANGES;
-    return FILE_OPENED_AGAIN;
+    return LOSES_RANGES && body.length < body.file.size ? OLD_BUN_RANGE : FILE_OPENED_AGAIN;
   }
   return body.length < SENDFILE_FROM ? SMALL_FOR_BUN : undefined;
 }

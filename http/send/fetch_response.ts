@@ -8,7 +8,7 @@ import type { KeepFile } from "../keep_file.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { lazyResponse } from "./lazy_response.ts";
 import { loadSmall } from "./small.ts";
-import { isDeno } from "../../runtime.ts";
+import { isBunBefore, isDeno } from "../../runtime.ts";
 
 /** The members of Bun that we use. */
 interface BunGlobal {
@@ -140,6 +140,12 @@ function showInline(headers: Fields): void {
  */
 const BEYOND = 2 ** 50;
 
+/**
+ * Before 1.4.1 a slice whose Response was asked for its `body` was sent as the whole file, below the head of the range
+ * (measured: 1.2.23 to 1.4.0). A middleware that copies the response asks for it, and so do we.
+ */
+export const LOSES_RANGES: boolean = isBunBefore("1.4.1");
+
 /** The runtime's own file body, if it sends exactly what the head promises; then our file is closed. */
 function nativeBody(
   { file, parts }: FileBody,
@@ -150,6 +156,7 @@ function nativeBody(
   const [{ offset, count }] = parts;
   if (parts.length > 1) return undefined;
   if (bun) {
+    if (status === 206 && LOSES_RANGES) return undefined;
     // Bun opens the path again when it sends, and may find another file then. A client that asks with If-Range for
     // the rest of the same file is served from the descriptor that is open.
     const stat = fs.statSync(file.real, { throwIfNoEntry: false });

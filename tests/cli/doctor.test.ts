@@ -216,6 +216,7 @@ test("adviceFor: says what to change for each reason that a process can have", (
       "turned off by ZEROCOPY_SENDFILE=off",
       "off on macOS unless ZEROCOPY_SENDFILE=1 is set",
       "Deno 2.8 or newer is needed",
+      "Bun 1.3.3 or newer is needed",
       "this runtime has no FFI",
       "no sendfile on win32",
       "no ABI file for linux on riscv64",
