@@ -74,6 +74,7 @@ export interface StartOptions {
   /** What to run in place of cli.ts under this runtime. */
   command?: string[];
   env?: Record<string, string>;
+  cwd?: string;
   /** What `serving` expects of its standard error. */
   errors?: RegExp;
 }
@@ -87,10 +88,11 @@ export class Server {
   code: number | null | undefined;
   port = 0;
 
-  constructor({ args = [], before = [], permissions = ["-A"], command, env }: StartOptions) {
+  constructor({ args = [], before = [], permissions = ["-A"], command, env, cwd }: StartOptions) {
     const runtime = isBun ? [] : ["run", ...permissions];
     const [program, ...rest] = [...before, ...command ?? [process.execPath, ...runtime, CLI], ...args];
-    this.child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
+    const stdio: ["ignore", "pipe", "pipe"] = ["ignore", "pipe", "pipe"];
+    this.child = spawn(program, rest, { stdio, env: { ...process.env, ...env }, cwd });
     let text = "";
     this.child.stdout!.on("data", (bytes) => {
       const lines = (text + bytes).split("\n");
