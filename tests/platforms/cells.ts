@@ -8,6 +8,7 @@ import { directoryFor } from "../package/published.ts";
 import { Server, until } from "../support/site.ts";
 import { compareBodies, makeFile } from "./bodies.ts";
 import { denoDir, missing, type Project } from "./package.ts";
+import { EXPECTED, type Facts } from "./facts.ts";
 import type { Outcome } from "./probe.ts";
 import { type Runtime, SHOWN, type Version } from "./versions.ts";
 
@@ -67,6 +68,22 @@ export async function columnOf(project: Project, version: Version): Promise<Colu
     await guarded(() => turnedOff(project, version)),
   );
   return column;
+}
+
+/** What this package rests on, in this version. */
+export async function factsOf(project: Project, version: Version): Promise<Column> {
+  if (version.runtime === "node") return new Map();
+  const { stdout, stderr } = await runBounded(project, version, [
+    ...project.command(version, "probe"),
+    "facts",
+  ]);
+  try {
+    const facts: Facts = JSON.parse(stdout);
+    return new Map(Object.entries(facts).map(([name, text]) => [name, { text }]));
+  } catch {
+    const failed = { text: FAILED, note: firstLine(stderr) || "no answer" };
+    return new Map(Object.keys(EXPECTED[version.runtime]).map((name) => [name, failed]));
+  }
 }
 
 /** What goes wrong is the cell's content. */

@@ -12,7 +12,8 @@ import { release } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { fromFileUrl } from "@std/path";
-import { type Column, columnOf, FAILED, machine } from "./cells.ts";
+import { type Column, columnOf, factsOf, FAILED, machine } from "./cells.ts";
+import { EXPECTED } from "./facts.ts";
 import { makeProject } from "./package.ts";
 import { putBetween, tablesOf, type Tried } from "./table.ts";
 import { newest, SHOWN, type Version, VERSIONS } from "./versions.ts";
@@ -43,6 +44,17 @@ function nameOf({ runtime, version }: Version): string {
   return `${runtime}@${version}`;
 }
 
+/** Where a version that is as new as the one of package.json, or newer, is not what this package takes it to be. */
+function changesOf({ version, facts }: Tried): string[] {
+  const { runtime } = version;
+  if (runtime === "node") return [];
+  const known = VERSIONS.filter((other) => other.runtime === runtime);
+  if (known.slice(0, -1).some((older) => older.version === version.version)) return [];
+  return Object.entries(EXPECTED[runtime])
+    .filter(([name, text]) => facts.get(name)?.text !== text)
+    .map(([name, text]) => `${nameOf(version)}: ${name}: ${facts.get(name)?.text}, not ${text}`);
+}
+
 function print({ runtime, version }: Version, column: Column): void {
   console.log(`\n${SHOWN[runtime]} ${version}`);
   for (const [row, { text, note }] of column) {
@@ -54,14 +66,19 @@ const project = await makeProject();
 const tried: Tried[] = [];
 for (const version of versions()) {
   const column = await columnOf(project, version);
-  print(version, column);
-  tried.push({ version, column });
+  const facts = await factsOf(project, version);
+  print(version, new Map([...column, ...facts]));
+  tried.push({ version, column, facts });
 }
 const failed = tried.flatMap(({ version, column }) =>
   [...column].filter(([, { text }]) => text === FAILED).map(([row]) => `${nameOf(version)}: ${row}`)
 );
-const text = `Tried on ${machine(release())}:\n\n${tablesOf(tried)}`;
-if (positionals.length === 0) putBetween(DOCUMENT, "deno task platforms", text);
-else console.log(`\n${text}`);
+failed.push(...tried.flatMap(changesOf));
+const text = `Tried on ${machine(release())}:\n\n${tablesOf(tried, "column")}`;
+const facts = tablesOf(tried, "facts");
+if (positionals.length === 0) {
+  putBetween(DOCUMENT, "deno task platforms", text);
+  putBetween(DOCUMENT, "deno task platforms: facts", facts);
+} else console.log(`\n${text}\n\n${facts}`);
 console.log(`\n${tried.length} versions tried, ${failed.length} cells failed\n${failed.join("\n")}`);
 process.exit(failed.length > 0 ? 1 : 0);

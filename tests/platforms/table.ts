@@ -7,20 +7,24 @@ import { type Runtime, SHOWN, type Version } from "./versions.ts";
 export interface Tried {
   readonly version: Version;
   readonly column: Column;
+  /** What this package rests on. */
+  readonly facts: Column;
 }
 
-/** One table for each runtime, then the notes that its cells refer to. */
-export function tablesOf(tried: readonly Tried[]): string {
+/** One table of `which` for each runtime that has it, then the notes that its cells refer to. */
+export function tablesOf(tried: readonly Tried[], which: "column" | "facts"): string {
   const notes: string[] = [];
+  const shown = tried.filter((one) => one[which].size > 0)
+    .map((one) => ({ version: one.version, column: one[which] }));
   const tables = (["deno", "bun", "node"] satisfies Runtime[])
-    .map((runtime) => tried.filter(({ version }) => version.runtime === runtime))
+    .map((runtime) => shown.filter(({ version }) => version.runtime === runtime))
     .filter((columns) => columns.length > 0)
     .map((columns) => tableOf(columns, notes));
   const list = notes.map((note, index) => `${index + 1}. ${note}`);
   return [...tables, list.join("\n")].filter(Boolean).join("\n\n");
 }
 
-function tableOf(tried: readonly Tried[], notes: string[]): string {
+function tableOf(tried: readonly Omit<Tried, "facts">[], notes: string[]): string {
   const head = [SHOWN[tried[0].version.runtime], ...tried.map(({ version }) => version.version)];
   const names = [...new Set(tried.flatMap(({ column }) => [...column.keys()]))];
   const rows = names.map((name) => [
