@@ -10,7 +10,7 @@ import { compareBodies, makeFile } from "./bodies.ts";
 import { denoDir, missing, type Project } from "./package.ts";
 import { EXPECTED, type Facts } from "./facts.ts";
 import type { Outcome } from "./probe.ts";
-import { type Runtime, SHOWN, type Version } from "./versions.ts";
+import { commandOf, NotHereError, type Runtime, SHOWN, type Version } from "./versions.ts";
 
 /** A cell of the table. */
 export interface Cell {
@@ -52,6 +52,12 @@ const PROBES: Readonly<Record<Runtime, Readonly<Record<string, string>>>> = {
 /** Tries everything on one version. */
 export async function columnOf(project: Project, version: Version): Promise<Column> {
   const column: Column = new Map();
+  try {
+    commandOf(version);
+  } catch (error) {
+    if (error instanceof NotHereError) return column.set("doctor", { text: NOT_TRIED, note: error.message });
+    throw error;
+  }
   const { report, verdict } = await doctor(project, version);
   for (const socket of report?.sockets ?? []) {
     if (socket.kind !== "TLS" && !socket.kind.includes("withSendfile")) {
@@ -72,7 +78,7 @@ export async function columnOf(project: Project, version: Version): Promise<Colu
 
 /** What this package rests on, in this version. */
 export async function factsOf(project: Project, version: Version): Promise<Column> {
-  if (version.runtime === "node") return new Map();
+  if (version.runtime === "node" || version.machine !== undefined) return new Map();
   const { stdout, stderr } = await runBounded(project, version, [
     ...project.command(version, "probe"),
     "facts",

@@ -6,7 +6,7 @@ import { join, resolve } from "@std/path";
 import { runWell } from "../package/process.ts";
 import { directoryFor, MANIFEST, npmForm, published } from "../package/published.ts";
 import { findBun } from "../support/find_bun.ts";
-import { CACHE, programOf, type Version } from "./versions.ts";
+import { CACHE, commandOf, type Version } from "./versions.ts";
 
 /** A project that has the package. */
 export interface Project {
@@ -43,13 +43,13 @@ export async function makeProject(): Promise<Project> {
     // Deno before 2.8 does not look where the system keeps its certificates, if that is asked for by a proxy.
     env: { DENO_TLS_CA_STORE: process.env.DENO_TLS_CA_STORE ?? "mozilla,system", DENO_NO_UPDATE_CHECK: "1" },
     command(version, module, flags = ["-A"]) {
-      const program = programOf(version);
+      const program = commandOf(version);
       if (version.runtime !== "deno") {
         const path = module === "cli" ? join("node_modules", MANIFEST.name, "cli.js") : "probe.js";
-        return [program, path];
+        return [...program, path];
       }
       const path = module === "cli" ? join(modules, "cli.ts") : "probe.js";
-      return [program, "run", "--quiet", `--config=${config}`, ...flags, path];
+      return [...program, "run", "--quiet", `--config=${config}`, ...flags, path];
     },
   };
 }

@@ -8,6 +8,7 @@
  * `VERSION`: `deno`, `bun@1.3.14`, …: only these, and the table is printed, not written. `--newest`: also what is the
  * newest on npm, beyond the versions that are listed.
  */
+import * as fs from "node:fs";
 import { release } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -16,7 +17,7 @@ import { type Column, columnOf, factsOf, FAILED, machine } from "./cells.ts";
 import { EXPECTED } from "./facts.ts";
 import { makeProject } from "./package.ts";
 import { putBetween, tablesOf, type Tried } from "./table.ts";
-import { newest, SHOWN, type Version, VERSIONS } from "./versions.ts";
+import { newest, SHOWN, titleOf, type Version, VERSIONS } from "./versions.ts";
 
 const DOCUMENT = fromFileUrl(new URL("../../docs/platforms.md", import.meta.url));
 
@@ -24,6 +25,11 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { newest: { type: "boolean", default: false } },
 });
+
+/** The versions that package.json names. */
+const PINNED: Record<string, string> = JSON.parse(
+  fs.readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
+).devDependencies;
 
 /** The versions that are asked for. */
 function versions(): readonly Version[] {
@@ -40,23 +46,25 @@ function versions(): readonly Version[] {
   return asked;
 }
 
-function nameOf({ runtime, version }: Version): string {
-  return `${runtime}@${version}`;
+function nameOf(version: Version): string {
+  return `${version.runtime}@${titleOf(version)}`;
 }
 
 /** Where a version that is as new as the one of package.json, or newer, is not what this package takes it to be. */
 function changesOf({ version, facts }: Tried): string[] {
-  const { runtime } = version;
-  if (runtime === "node") return [];
+  const { runtime, machine } = version;
+  if (runtime === "node" || machine !== undefined) return [];
   const known = VERSIONS.filter((other) => other.runtime === runtime);
-  if (known.slice(0, -1).some((older) => older.version === version.version)) return [];
+  if (known.some((older) => older.version === version.version && older.version !== PINNED[runtime])) {
+    return [];
+  }
   return Object.entries(EXPECTED[runtime])
     .filter(([name, text]) => facts.get(name)?.text !== text)
     .map(([name, text]) => `${nameOf(version)}: ${name}: ${facts.get(name)?.text}, not ${text}`);
 }
 
-function print({ runtime, version }: Version, column: Column): void {
-  console.log(`\n${SHOWN[runtime]} ${version}`);
+function print(version: Version, column: Column): void {
+  console.log(`\n${SHOWN[version.runtime]} ${titleOf(version)}`);
   for (const [row, { text, note }] of column) {
     console.log(`  ${row.padEnd(34)} ${text}${note === undefined ? "" : `: ${note}`}`);
   }

@@ -1,7 +1,7 @@
 /** The tables of docs/platforms.md, between two markers. */
 import * as fs from "node:fs";
 import type { Column } from "./cells.ts";
-import { type Runtime, SHOWN, type Version } from "./versions.ts";
+import { type Runtime, SHOWN, titleOf, type Version } from "./versions.ts";
 
 /** A version and what came of it. */
 export interface Tried {
@@ -25,7 +25,7 @@ export function tablesOf(tried: readonly Tried[], which: "column" | "facts"): st
 }
 
 function tableOf(tried: readonly Omit<Tried, "facts">[], notes: string[]): string {
-  const head = [SHOWN[tried[0].version.runtime], ...tried.map(({ version }) => version.version)];
+  const head = [SHOWN[tried[0].version.runtime], ...tried.map(({ version }) => titleOf(version))];
   const names = [...new Set(tried.flatMap(({ column }) => [...column.keys()]))];
   const rows = names.map((name) => [
     name,
