@@ -26,9 +26,12 @@ import { forget, SlowDisk, whyNoSlowDisk } from "../support/slow_disk.ts";
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
+/** How many times slower the disk is than usual: for an emulated processor, which is slow itself (platforms/guest.ts). */
+const SLOWER = Number(process.env.SENDFILE_SLOWER_DISK ?? 1);
+
 /** Bytes of each of the cold files, and what their disk gives in a second. */
 const LARGE = 4 * MIB;
-const RATE = 10 * MIB;
+const RATE = 10 * MIB / SLOWER;
 
 type Start = (root: string) => Promise<Running>;
 
@@ -372,14 +375,16 @@ test("Libc: it tells of a file whether it is in memory", () => {
   try {
     fs.fsyncSync(fd);
     // The last byte before the first: the question makes the kernel read on from there.
+    const hasCachestat = libc.isCached(fd, 0, 1) !== undefined; // Linux 6.5
     const cached =
       () => [libc.isCached(fd, 0, MIB + 7), libc.canReadNow(fd, MIB + 6), libc.canReadNow(fd, 0)];
-    assertEquals(cached(), [true, true, true]);
+    assertEquals(cached(), [hasCachestat ? true : undefined, true, true]);
     assertEquals(libc.canReadNow(fd, MIB + 7), true, "there is nothing to wait for behind the end");
     forget(path);
-    assertEquals(cached(), [false, false, false]);
+    assertEquals(cached(), [hasCachestat ? false : undefined, false, false]);
     fs.readSync(fd, new Uint8Array(1), 0, 1, MIB + 6);
-    assertEquals([libc.isCached(fd, MIB, 7), libc.canReadNow(fd, MIB + 6)], [true, true]);
+    assertEquals(libc.canReadNow(fd, MIB + 6), true);
+    if (hasCachestat) assertEquals(libc.isCached(fd, MIB, 7), true);
   } finally {
     fs.closeSync(fd);
     fs.rmSync(dir, { recursive: true });
