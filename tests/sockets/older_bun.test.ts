@@ -9,7 +9,7 @@ import { RUNTIME_TELLS_NONE } from "../../reasons.ts";
 import { isBunBefore } from "../../runtime.ts";
 import { assertBytes, DATA, testFile } from "../support/data.ts";
 import { isBun, test } from "../support/harness.ts";
-import { bunAccepted } from "../support/pairs.ts";
+import { bunAccepted } from "../support/pairs_bun.ts";
 
 test("isBunBefore compares numbers, and is false on other runtimes", () => {
   for (const newer of ["99.0.0", "1.99.0"]) assertEquals(isBunBefore(newer), isBun);
