@@ -19,7 +19,7 @@ export const TRAILER = bytes(97, 4);
 
 export const GIB4 = 2 ** 32;
 
-/** A test of one system, which also fails where the library was given arguments that are never right. */
+/** Registers a test of one system. It also fails if the library was called with arguments that are never valid. */
 export function abi(
   name: Name,
   title: string,

@@ -21,7 +21,7 @@ function readiness(name: Name): void {
       // Both filters of one descriptor, and the same one twice: one fires, the other stays.
       await Promise.all([p.wait(fd, "writable"), p.wait(fd, "writable")]);
       await p.wait(fd, "writable");
-      // Armed again while its report was under way, a filter is there until it has fired once more, for nobody.
+      // A filter that was armed again while its event was being delivered stays until it fires once more, with no waiter.
       await until("one filter is left", () => f.knotes() === 1);
       assertEquals([read, p.size], [false, 1]);
       f.libc.send(peer, LITTLE.subarray(0, 1), false);
@@ -63,7 +63,7 @@ function readiness(name: Name): void {
 
         let written = false;
         const writable = poller(f.libc).wait(fd, "writable").then(() => written = true);
-        // A round trip through the same kqueue: had it been writable, that would have been told before or with it.
+        // A round trip through the same kqueue: if the socket were writable, its event would arrive no later than this one.
         await withSocket(f, (other) => poller(f.libc).wait(other.fd, "writable"));
         assertEquals(written, false);
         const first = read(sent - 10_000);

@@ -10,11 +10,12 @@ test(
   "serve survives clients that leave in the middle, and keeps no descriptor",
   () =>
     serving(async (server, site) => {
-      for (let i = 0; i < 3; i++) await ask(server.port, LARGE); // whatever is opened once and kept, is
+      // The server opens some descriptors once and keeps them: these must be open before the count.
+      for (let i = 0; i < 3; i++) await ask(server.port, LARGE);
       const before = await settled(server);
       const clients = await Promise.all(Array.from({ length: 20 }, () => Client.to(server.port)));
       await Promise.all(clients.map((client, i) => {
-        // Every other one with more requests behind, which will never have their turn.
+        // Every other client has pipelined more requests, which are never answered.
         client.send(request(LARGE).repeat(i % 2 === 0 ? 1 : 5));
         return client.begun();
       }));

@@ -5,7 +5,7 @@ import process from "node:process";
 import { ask, assertSame } from "../support/http_client.ts";
 import { childrenOf, type Server, type Site, until } from "../support/site.ts";
 
-/** The workers, once there are `count`. A process that has ended and was not waited for would be one too many. */
+/** Waits for exactly `count` workers. A zombie, which nobody has waited for, would be one too many. */
 export function workersOf({ child }: Server, count: number): Promise<number[]> {
   return until(() => {
     const workers = childrenOf(child.pid!);
@@ -31,7 +31,7 @@ export async function servesRightBytes({ port }: Server, site: Site): Promise<vo
   }
 }
 
-/** SIGTERM, and what is to come of it. */
+/** Sends SIGTERM, and asserts that the server exits with 0 and leaves no worker. */
 export async function endsWell(server: Server): Promise<void> {
   const workers = childrenOf(server.child.pid!);
   process.kill(server.child.pid!, "SIGTERM");
@@ -39,7 +39,7 @@ export async function endsWell(server: Server): Promise<void> {
   assertEquals(workers.filter(exists), []);
 }
 
-/** That two workers serve, that one is replaced when it is killed, and that all end. */
+/** Asserts that two workers serve, that a killed one is replaced, and that all end with the server. */
 export async function worksWithWorkers(server: Server, site: Site): Promise<void> {
   await servesRightBytes(server, site);
   const [killed, other] = await workersOf(server, 2);

@@ -22,7 +22,7 @@ function startChild(behaviour: Behaviour): ChildProcess {
 
 const QUICK: Retry = { first: 1, longest: 8, attempts: 4, settled: 60_000, start: 60_000 };
 
-/** A pool whose processes behave one after the other as `behaviours` say, and then all as the last of them. */
+/** A pool whose nth process behaves as the nth of `behaviours`, and all further ones as the last. */
 class Pool {
   readonly started: ChildProcess[] = [];
   readonly lost: Failure[] = [];
@@ -53,7 +53,7 @@ class Pool {
   }
 }
 
-/** Runs `body` with what is written to the log meanwhile; no process may be left then. */
+/** Runs `body` with the lines written to the log meanwhile, and asserts that no process is left afterwards. */
 async function logged(pool: Pool, body: (log: string[]) => Promise<void>): Promise<void> {
   const log: string[] = [];
   const { error } = console;
@@ -153,7 +153,7 @@ test("workers are given up where each hangs at the start, at another time than t
     for (const { pid } of [...pool.started]) {
       const before = pool.attempts;
       process.kill(pid!, "SIGKILL");
-      // One of the two always is about to start.
+      // At any time one of the two workers is about to start.
       await until(() => pool.attempts > before, "an attempt");
       await new Promise((resolve) => setTimeout(resolve, 150));
     }

@@ -19,7 +19,7 @@ import {
   worksWithWorkers,
 } from "./worker_processes.ts";
 
-/** A directory without any configuration of ours, of which Deno would make use. */
+/** Runs `body` in a directory without a deno.json, which Deno would read. */
 async function away(body: (directory: string) => Promise<void>): Promise<void> {
   const directory = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "away-")));
   try {
@@ -29,7 +29,7 @@ async function away(body: (directory: string) => Promise<void>): Promise<void> {
   }
 }
 
-/** {@link serving}, where Deno writes to stderr what it downloads before the first line. */
+/** {@link serving}, but without the download messages that Deno writes to stderr at the start. */
 function servingPublished(
   command: string[],
   env: Record<string, string>,
@@ -41,7 +41,7 @@ function servingPublished(
   }, { command, env, args: WORKERS });
 }
 
-/** `deno run`, in another directory than the one of this package. */
+/** The command `deno` with these arguments, run in `directory`. */
 function denoIn(directory: string, ...args: string[]): string[] {
   return ["env", `--chdir=${directory}`, process.execPath, ...args];
 }
@@ -77,7 +77,7 @@ test("workers start from a program that deno install made", () =>
     await servingPublished([join(directory, "bin", "sendfile")], env);
   }), { only: "deno", skip: noProc });
 
-/** Runs a command to its end, while this process serves it. `cwd`: Bun writes there what it compiles. */
+/** Runs a command asynchronously, because the command may download from this process. `cwd`: Bun compiles into it. */
 function run(
   [program, ...args]: string[],
   cwd: string,
@@ -229,7 +229,7 @@ test(
   { only: "bun", skip: noProc },
 );
 
-/** `deno compile` builds on a runtime of its own, which it downloads. */
+/** Why `deno compile` cannot run: it needs the runtime denort, which it would have to download. */
 function noDenort(): string | undefined {
   if (isBun || process.env.DENORT_BIN) return undefined;
   const { stdout } = spawnSync(process.execPath, ["info", "--json"], { encoding: "utf8" });

@@ -59,7 +59,7 @@ test(
       return text + ", played to " + audio.currentTime.toFixed(1);`,
       );
       assertEquals(text, "seeked 117 of 118.9, played to 118.9");
-      // To seek, it asks again: its first request was from the start on.
+      // The first request was for the whole file, so seeking needs a second one.
       await until(() => {
         const ranges = logged(server, "/tone.wav").filter(({ status }) => status === 206);
         return ranges.length >= 2 && ranges.some(({ bytes }) => bytes < MIB);

@@ -110,7 +110,7 @@ serving("ends the connection of who has got the last response and stays", async 
   client.send(request("/a.txt", { fields: "Connection: close\r\n" }));
   await client.reply();
   await client.rest();
-  // This side stays open; the server's own must not, for ever.
+  // The client keeps its side open; the server must still close the connection.
   assert(client.socket.writable && !client.socket.destroyed);
   await until(() => {
     try {
@@ -149,7 +149,7 @@ serving("answers thousands of requests behind a large file, and the end behind t
   const end = ending(client);
   client.send(request("/large.bin"));
   await client.begun();
-  // More than is read ahead.
+  // More requests than the server reads ahead.
   client.send(request("/a.txt").repeat(8000), "GET / HTTP/1.1\r\nHo");
   client.finish();
   client.socket.resume();

@@ -21,7 +21,7 @@ import { isBun, test } from "../support/harness.ts";
 import { Client, DEADLINE, request } from "../support/http_client.ts";
 import { MIB, noProc, until } from "../support/site.ts";
 
-/** More than the sockets between server and client hold. */
+/** Larger than the socket buffers between server and client. */
 export const LARGE = 24 * MIB;
 export const largeContent = Buffer.alloc(LARGE, bytes(1_000_003));
 
@@ -35,7 +35,7 @@ type RequestHead = Pick<Head, "method" | "target" | "field">;
 /** A server of a directory of its own, and its clients. */
 export class Place {
   readonly root = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "server-")));
-  /** The requests that were answered, and what came of them. */
+  /** The requests that were answered, and how each response was sent. */
   readonly requests: RequestHead[] = [];
   readonly sent: Sent[] = [];
   readonly errors: unknown[] = [];
@@ -93,7 +93,7 @@ export interface ServingOptions {
   errors?: string[];
 }
 
-/** A test with a server of its own. What it has opened must be closed in the end. */
+/** Registers a test with a server of its own. All files and sockets must be closed at its end. */
 export function serving(
   name: string,
   body: (place: Place) => Promise<void>,
@@ -129,7 +129,7 @@ export function ending({ socket }: Client): Promise<string> {
   });
 }
 
-/** What `work` gives; fails where that takes too long. */
+/** The result of `work`; fails after `limit` milliseconds. */
 export async function soon<T>(work: Promise<T>, what: string, limit = DEADLINE): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error(`waited in vain for ${what}`)), limit);
@@ -150,7 +150,7 @@ export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Sends what must be refused, with a request behind it that must not be answered. */
+/** Sends a request that must be refused, and behind it one that must not be answered. */
 export async function assertRefused(place: Place, text: string, status: number): Promise<void> {
   const client = await place.client();
   const end = ending(client);
@@ -163,7 +163,7 @@ export async function assertRefused(place: Place, text: string, status: number):
   client.close();
 }
 
-/** Sends what must be answered, and then another request. */
+/** Sends a request that must be answered, and then another one on the same connection. */
 export async function assertAnswered(
   place: Place,
   text: string,
@@ -191,13 +191,13 @@ export const PIPELINE = [
   request("/a.txt"),
 ].join("");
 
-/** A head of so many bytes. */
+/** A request head of exactly `size` bytes. */
 export function headOf(size: number): string {
   const head = request("/a.txt", { fields: "X: \r\n" });
   return request("/a.txt", { fields: `X: ${"x".repeat(size - head.length)}\r\n` });
 }
 
-/** More than fits, and no file. */
+/** A body from memory, larger than the socket buffers. */
 export function answerLarge(): ResponsePlan {
   return { status: 200, headers: { "Content-Length": String(LARGE) }, body: new Uint8Array(LARGE).fill(7) };
 }

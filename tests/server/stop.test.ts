@@ -126,6 +126,6 @@ serving("closes who reads nothing, too", async (place) => {
   }));
   place.server.close();
   await until(() => openBelow(place.root).length === 0, "the files to be closed");
-  // What is left are the clients' own.
+  // Only the clients' own sockets are left.
   await until(() => sockets() < before + clients.length, "the sockets to be closed");
 });

@@ -8,7 +8,7 @@ import { request } from "../support/http_client.ts";
 import { MIB, until } from "../support/site.ts";
 import { serving, written } from "./serving.ts";
 
-/** A client in a thread of its own that asks without end, and reads what comes; it leaves by itself. */
+/** A client in a thread of its own that sends requests without end and reads the responses; it leaves after 8 s. */
 const GREEDY = `
 const { connect } = require("node:net");
 const { workerData: { port, text } } = require("node:worker_threads");

@@ -18,8 +18,8 @@ import { FILES, Site } from "./with_sendfile_files.ts";
 import { KINDS, type Place, type Running, serve } from "./with_sendfile_servers.ts";
 
 /**
- * Clients at once. With as many in the servers' process from the start only the largest bodies would ever be worth a
- * look at all its descriptors, as the system never forgets how many there were.
+ * Clients at once. Fewer in the servers' own process: the search through its descriptors would otherwise pay for the
+ * largest bodies alone, because the kernel never shrinks a process's table of descriptors.
  */
 const AT_ONCE = { here: 24, elsewhere: 200 };
 
@@ -55,7 +55,7 @@ async function clientsElsewhere(...terms: Parameters<typeof clients>): Promise<D
 /** In the environment of the process that {@link clientsElsewhere} starts. */
 const CLIENTS = "SENDFILE_TEST_CLIENTS";
 
-/** What the servers have told fits what has come. */
+/** Asserts that the ways the servers have reported fit the bodies that clients have received. */
 function checkWays(servers: readonly Running[], { whole, cut, counts }: Done): void {
   const all = new Map(servers.flatMap(({ ways }) => [...ways]));
   for (const id of cut) {
@@ -101,7 +101,7 @@ export async function withSendfileRound(seed: number, requests: number): Promise
       assertSame(body, Buffer.from(content), "the process still answers");
     }
     for (const { errors } of servers) {
-      // A stream that must end early can only fail, and Deno.serve tells its onError of that.
+      // A stream ends early only by an error, which Deno.serve passes to its onError.
       assertEquals(errors.filter((error) => !/became shorter/.test(String(error))), []);
     }
     return tally;

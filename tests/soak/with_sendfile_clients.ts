@@ -34,7 +34,7 @@ function habitOf(draw: Draw): Habit {
   return { slow, leaves: { after: [0, 1 + draw(500), draw(20_000), draw(6 * MIB)][draw(4)], how } };
 }
 
-/** What came of everything. */
+/** The outcome of all requests. */
 export class Done extends Tally {
   /** Ids of files' bodies that came whole. */
   readonly whole: string[] = [];

@@ -12,7 +12,7 @@ const SIZES = [
   ...[2 * MIB - 1, 2 * MIB, 2_500_009, 3_000_017, 3_700_001, 4 * MIB, 4 * MIB + 1, 4_300_003, 4_500_007],
   ...[4_700_021, 5_000_011, 6_000_011, 8 * MIB],
 ];
-/** From so many bytes on a body is worth any look at the descriptors that there are here. */
+/** For a body of this size the search through this process's descriptors always pays. */
 export const LARGE = 4 * MIB;
 
 export interface File {
@@ -20,7 +20,7 @@ export interface File {
   readonly content: Uint8Array;
 }
 
-/** No two have the same byte in the same place, but by chance. */
+/** Random content: two files have the same byte in the same place only by chance. */
 export const FILES: readonly File[] = SIZES.map((size, i) => ({
   name: `${i}.bin`,
   content: POOL.subarray(i * 1_100_009, i * 1_100_009 + size),

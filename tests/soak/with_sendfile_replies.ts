@@ -24,7 +24,7 @@ async function takeHead(wire: Wire, { id }: Ask): Promise<Head | undefined> {
   return { status: Number(text.slice(9, 12)), version: text.slice(5, 8), text, headers };
 }
 
-/** Whether it is over with the connection after this response. */
+/** Whether the connection ends after this response. */
 function closes({ version, headers }: Head): boolean {
   const { connection = "" } = headers;
   return /\bclose\b/.test(connection) || version === "1.0" && connection !== "keep-alive";
@@ -34,7 +34,7 @@ function lengthOf(body: readonly Uint8Array[]): number {
   return body.reduce((sum, { length }) => sum + length, 0);
 }
 
-/** What the head must say; the body that it promises. */
+/** Checks the head, and gives the body that it promises. */
 export function checkHead(head: Head, asked: Ask, { threshold }: Place): readonly Uint8Array[] {
   const { headers, status, text } = head;
   const body = asked.body(head);
@@ -50,7 +50,7 @@ export function checkHead(head: Head, asked: Ask, { threshold }: Place): readonl
   return asked.method === "HEAD" ? [] : body;
 }
 
-/** Takes the response to `asked`: whether it came to its end, and whether the connection comes to its own with it. */
+/** Takes the response to `asked`, and tells whether it is complete and whether the connection ends after it. */
 export async function takeReply(
   wire: Wire,
   asked: Ask,
@@ -72,7 +72,7 @@ export async function takeReply(
   return { whole: true, last: closes(head) };
 }
 
-/** Fails with all that can be said of bytes that are wrong. */
+/** Throws an error that says where the wrong bytes are, and which file they come from. */
 export function describe(some: Buffer, expected: Uint8Array, at: number, { id, path }: Ask): never {
   const wrong = some.findIndex((byte, i) => byte !== expected[i]);
   const sample = some.subarray(wrong, wrong + 16);

@@ -32,7 +32,7 @@ export function textOf(id: string, length: number): string {
   return `the text for ${id}; `.repeat(length / 18 + 1).slice(0, length);
 }
 
-/** Nothing else runs for so long, and garbage comes of it. */
+/** Blocks the thread for so long, and makes garbage. */
 function busy(ms: number): void {
   for (const end = performance.now() + ms; performance.now() < end;) new Uint8Array(256 * KIB).fill(1);
 }

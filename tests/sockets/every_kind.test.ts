@@ -118,7 +118,7 @@ function failAt(bytes: number): (sent: number) => void {
 
 test("all kinds of sockets leave no descriptor behind", async () => {
   using file = testFile(DATA);
-  for (const kind of kinds) await once(kind, file.path); // what a runtime opens once for all
+  for (const kind of kinds) await once(kind, file.path); // opens what the runtime opens once and keeps
   const before = descriptors().length;
   for (let round = 0; round < 5; round++) {
     for (const kind of kinds) await once(kind, file.path);

@@ -74,7 +74,7 @@ test("node:http: a body waits for a head that the peer does not read", async () 
         response.on("end", () => resolve(concat(...chunks)));
         response.on("error", reject);
         response.pause();
-        setTimeout(() => response.resume(), 100); // long enough for a body that does not wait to overtake
+        setTimeout(() => response.resume(), 100); // long enough for a body that does not wait to get in front of the head
       }).on("error", reject);
     });
     assertBytes(received, concat(new TextEncoder().encode(head), DATA));

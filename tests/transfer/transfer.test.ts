@@ -11,7 +11,8 @@ const ways = [true, false];
 const named = (zeroCopy: boolean) => zeroCopy ? "sendfile" : "copy";
 
 /**
- * A test of one way: it has moved bytes, and the other none. `mixed`: sockets that are copied in any case take part.
+ * Registers a test in which all bytes must go by sendfile(2), or all by copy. `mixed`: some of its sockets are always
+ * copied.
  */
 function way(zeroCopy: boolean, name: string, body: () => Promise<void>, { mixed = false } = {}): void {
   test(`${name} [${named(zeroCopy)}]`, async () => {
@@ -24,7 +25,7 @@ function way(zeroCopy: boolean, name: string, body: () => Promise<void>, { mixed
   });
 }
 
-/** A pair that comes and goes. */
+/** Opens and closes a pair, so that the runtime has opened what it keeps. */
 async function warmUp(path: string, zeroCopy: boolean): Promise<void> {
   const pair = await raw.open();
   await sendfile(pair.socket, path, { count: 10, zeroCopy });
@@ -85,7 +86,7 @@ for (const zeroCopy of ways) {
   way(zeroCopy, "100 sockets at once, each with its own bytes, and no descriptor left", async () => {
     const content = bytes(400_000, 31);
     using file = testFile(content);
-    await warmUp(file.path, zeroCopy); // what the runtime opens once for all
+    await warmUp(file.path, zeroCopy); // opens what the runtime opens once and keeps
     const atFirst = descriptors().length;
     await warmUp(file.path, zeroCopy);
     await until("the first pair is gone", () => descriptors().length <= atFirst);

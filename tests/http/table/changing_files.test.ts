@@ -22,7 +22,7 @@ for (const [what, fields] of LEAVING) {
     const content = place.add(`${LARGE}.bin`, largeContent());
     const clients = await Promise.all(Array.from({ length: 12 }, () => Client.to(place.port)));
     await Promise.all(clients.map((client, i) => {
-      // Every other one with more requests behind, which will never have their turn.
+      // Every other client has pipelined more requests, which are never answered.
       client.send(request(`/${LARGE}.bin`, { fields }).repeat(i % 2 === 0 || isBun ? 1 : 3));
       return client.begun();
     }));
@@ -36,7 +36,7 @@ for (const [what, fields] of LEAVING) {
     const whole = place.wellFormed(await ask(place.port, `/${LARGE}.bin`, { fields }));
     const client = await Client.to(place.port);
     client.send(request(`/${LARGE}.bin`, { fields }));
-    // Bun.serve closes the connection for this (see PIPELINING), which is not what is to be seen here.
+    // Bun.serve closes the connection for a pipelined request (oven-sh/bun#38128), which would hide the end.
     if (place.kind.name !== "Bun.serve") client.send(request("/10.bin"));
     await client.begun();
     fs.truncateSync(place.path(`${LARGE}.bin`), 0);
@@ -44,7 +44,7 @@ for (const [what, fields] of LEAVING) {
     const all = await client.rest();
     client.close();
     assertPrefix(all, whole, content);
-    // A stream that must end early can only fail, and Deno.serve tells its onError of that.
+    // A stream ends early only by an error, which Deno.serve passes to its onError.
     assertEquals(place.server.errors.splice(0).filter((error) => !/became shorter/.test(String(error))), []);
     assertWhole(await place.get("/10.bin"), CONTENT.get(10)!);
   }, { skip: (kind) => kind === "Bun.serve" && !what.startsWith("parts") && STALLING });
@@ -70,7 +70,7 @@ function bodyOf(reply: Reply): Buffer {
   return parts ? Buffer.concat(parts.map(({ body }) => body)) : reply.body;
 }
 
-/** What came of a response is the beginning of `whole`, and nothing came behind it. */
+/** Asserts that the received bytes are a prefix of the response `whole`. */
 function assertPrefix(all: Buffer, whole: Reply, content: Buffer): void {
   const end = all.indexOf("\r\n\r\n") + 4;
   const body = all.subarray(end);
@@ -98,7 +98,7 @@ each("sends what was promised of a file that grows once it was looked at", async
     const content = CONTENT.get(size)!;
     const { status, headers, body } = await place.get(`/${size}.bin`);
     assertEquals([status, headers["content-range"]], [200, undefined], `${size}`);
-    // Bun.serve looks at the file itself.
+    // Bun.serve reads the file's size itself, later.
     const length = place.kind.name === "Bun.serve" && size > 100_000 ? body.length : size;
     assert(length === size || length === size + 1);
     assertSame(body, Buffer.concat([content, Buffer.from("+")]).subarray(0, length), `${size}`);
@@ -134,7 +134,7 @@ for (const fields of ["", "Range: bytes=5-\r\n"]) {
       if (!fields && place.kind.name !== "Bun.serve") { // which looks at the file itself
         assertEquals([Number(length), body.length < Number(length)], [size, true], "a body that looks whole");
       }
-      // A part that ends where the length says is all of the range that is named.
+      // A part as long as its Content-Length must be the whole range that Content-Range names.
       if (fields && body.length === Number(length)) {
         assertStringIncludes(head, ` bytes 5-${4 + body.length}/`);
       }

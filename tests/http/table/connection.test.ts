@@ -8,7 +8,7 @@ import { MIB } from "../../support/site.ts";
 import { assertPartial, assertWhole } from "./assert_reply.ts";
 import { CONTENT, each, type Fields, LARGE, largeContent, lines, type Place, SIZES } from "./place.ts";
 
-/** What a connection may ask for, and what must come of it. */
+/** Requests on one connection, and the response that each must get. */
 const MIX: [
   target: string,
   method: string,
@@ -196,7 +196,7 @@ each("sends what is asked for to who reads late", async (place) => {
   const client = await Client.to(place.port);
   client.send(request(`/${LARGE}.bin`, { fields: "Connection: close\r\n" }));
   await client.begun();
-  assertEquals((await place.get("/10.bin")).status, 200); // others are served meanwhile
+  assertEquals((await place.get("/10.bin")).status, 200); // other clients are served meanwhile
   client.socket.resume();
   assertWhole(place.wellFormed(await client.reply()), content);
   assertEquals((await client.rest()).length, 0);

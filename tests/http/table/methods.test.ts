@@ -76,7 +76,7 @@ for (const method of ["POST", "PUT", "DELETE", "PATCH"]) {
       const rest = await client.rest();
       client.close();
       assert(!rest.includes("SMUGGLED") && !rest.includes("HTTP/1.1 404"), String(rest));
-      // A server may end the connection rather than read what it does not want, but has to say so.
+      // A server may close the connection instead of reading the body, but must announce it.
       if (rest.length === 0) {
         assertEquals(headers.connection?.toLowerCase(), "close", `after ${text.length} bytes`);
       } else assertSame(rest.subarray(-10), CONTENT.get(10)!, "behind it");

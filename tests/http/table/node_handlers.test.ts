@@ -11,7 +11,7 @@ import { CONTENT, type Fields, inPlace, type Place, SIZES } from "./place.ts";
 
 type Next = (error?: unknown) => void;
 
-/** A node:http server of serveStatic with something behind it that says NEXT. */
+/** A node:http server whose middleware is serveStatic, and behind it a handler that answers NEXT. */
 async function withNext(
   body: (place: Place) => Promise<void>,
   options: Options & { fallthrough?: boolean } = {},

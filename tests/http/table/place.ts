@@ -18,7 +18,7 @@ export const SIZES = [10, 100_000, 3 * MIB] as const;
 
 export const CONTENT = new Map<number, Buffer>(SIZES.map((size) => [size, Buffer.from(bytes(size, size))]));
 
-/** More than the sockets between server and client hold. */
+/** Larger than the socket buffers between server and client. */
 export const LARGE = 24 * MIB;
 
 export const largeContent = () => Buffer.alloc(LARGE, bytes(1_000_003));
@@ -95,14 +95,14 @@ export class Place {
     return replies;
   }
 
-  /** No field twice, none that is malformed, and the body framed by a length wherever the server can do that. */
+  /** Asserts that no field is repeated or malformed, and that a length frames the body wherever the server can do that. */
   wellFormed(reply: Reply): Reply {
     const { head, headers, body } = reply;
     const fields = head.trimEnd().split("\r\n").slice(1);
     for (const field of fields) assert(/^[!#$%&'*+.^_`|~\w-]+: [\x20-\x7e]*$/.test(field), field);
     assertEquals(Object.keys(headers).length, fields.length, `a field comes twice in ${head}`);
     if (headers["transfer-encoding"] === undefined) return reply;
-    // Bun.serve sends every stream in chunks, and has nothing but a stream for these.
+    // Bun.serve sends every stream in chunks, and these bodies can only be streams.
     const parts = headers["content-type"].startsWith("multipart/") && body.length > 100_000;
     const streamed = parts || this.options.rateLimit !== undefined;
     assert(streamed && this.kind.name === "Bun.serve", `not framed by a length: ${head}`);
@@ -128,7 +128,7 @@ interface EachOptions {
   skip?: (kind: Kind["name"]) => string | false | undefined;
 }
 
-/** A test on every kind of server, of a directory of its own. */
+/** Registers a test for every kind of server, each with a directory of its own. */
 export function each(
   name: string,
   body: (place: Place) => Promise<void>,

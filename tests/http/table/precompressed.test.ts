@@ -12,7 +12,7 @@ const ENCODED: Record<string, string> = { br: "the br form", zstd: "the zstd for
 const SUFFIX: Record<string, string> = { br: "br", zstd: "zst", gzip: "gz" };
 const PAGE = "<p>the page itself, longer than what comes of it";
 
-/** A page with siblings; their bytes need not be compressed to be told apart. */
+/** A page with its precompressed siblings. Their content is plain text, by which the test tells them apart. */
 function addEncoded(place: Place, encodings = Object.keys(ENCODED)): void {
   place.add("page.html", PAGE);
   for (const encoding of encodings) place.add(`page.html.${SUFFIX[encoding]}`, ENCODED[encoding]);
@@ -57,7 +57,7 @@ const GZIP_ONLY: Negotiation[] = [
   ["*", "gzip"],
 ];
 
-/** Answers the form that was chosen, and checks all that its head says of it. */
+/** Asks for the page, and checks which form was chosen and all fields that describe it. */
 async function negotiate(place: Place, [accept, encoding]: Negotiation): Promise<void> {
   const fields: Fields = accept === undefined ? {} : { "Accept-Encoding": accept };
   const reply = await place.get("/page.html", fields);
@@ -155,7 +155,7 @@ each("sends ranges of the encoded form", async (place) => {
   assertSame(part.body, form.subarray(50_000), "the second half");
   assertEquals([part.headers["content-encoding"], part.headers.etag], ["gzip", tag]);
   assertEquals(part.headers.vary?.toLowerCase(), "accept-encoding");
-  // In front of parts, Content-Encoding would speak of all of them, heads included.
+  // Content-Encoding of a multipart response would apply to the parts' heads, too.
   const several = await place.get("/page.html", { ...accept, Range: "bytes=0-1,-2" });
   assertWhole(several, form);
   assertEquals(several.headers["content-encoding"], "gzip");

@@ -12,7 +12,7 @@ import {
 } from "./assert_reply.ts";
 import { CONTENT, each, LAST_MODIFIED, type Place, SECOND_AFTER, SECOND_BEFORE } from "./place.ts";
 
-/** What comes of the row's lines, in which TAG stands for the file's own tag. */
+/** The response to a request with these header lines, in which TAG stands for the file's own tag. */
 async function conditional(place: Place, text: string, method = "GET"): Promise<Reply> {
   const tag = await place.tag("/100000.bin");
   const fields = text.split("\n").map((line) => `${line.replaceAll("TAG", tag)}\r\n`).join("");
@@ -72,7 +72,7 @@ const SPELLINGS: [earlier: string, equal: string, later: string][] = [
   ["Thu Mar  4 05:06:06 2021", "Thu Mar  4 05:06:07 2021", "Thu Mar  4 05:06:08 2021"],
 ];
 
-/** Two digits of a year that would be more than 50 years ahead are of the century before. */
+/** A two-digit year that would lie more than 50 years ahead belongs to the century before (RFC 9110, 5.6.7). */
 const LONG_AGO = "Sunday, 06-Nov-94 08:49:37 GMT";
 
 const MODIFIED_SINCE: [string, number][] = [
@@ -88,7 +88,7 @@ const MODIFIED_SINCE: [string, number][] = [
   [`If-Unmodified-Since: ${LONG_AGO}`, 412],
 ];
 
-/** No dates of HTTP. Those who are read all the same lie after MODIFIED. */
+/** Invalid HTTP dates. A lenient parser would read them as later than MODIFIED. */
 const NO_AFTER = ["tomorrow", "2022-03-04T05:06:07Z", "1900000000", "Fri, 32 Mar 2023 05:06:07 GMT"];
 NO_AFTER.push("Sat, 04 Mar 2023 25:06:07 GMT", "Sat, 04 Mär 2023 05:06:07 GMT", "04 Mar 2023", "0", "-1");
 NO_AFTER.push(
@@ -97,7 +97,7 @@ NO_AFTER.push(
   "Sat, 04 Mar 2023 05:06:07 GMT!",
 );
 
-/** No dates of HTTP. Those who are read all the same lie before MODIFIED. */
+/** Invalid HTTP dates. A lenient parser would read them as earlier than MODIFIED. */
 const NO_BEFORE = ["yesterday", "2020-03-04T05:06:07Z", "0", "Wed, 32 Jan 2020 05:06:07 GMT", "4 Mar 2020"];
 NO_BEFORE.push(
   "Wed, 04 Mar 2020 05:06:07 PST",
@@ -110,7 +110,7 @@ const INVALID_DATES: [string, number][] = [
   ...NO_BEFORE.map((date): [string, number] => [`If-Unmodified-Since: ${date}`, 200]),
 ];
 
-/** RFC 9110, 13.2.2. */
+/** The order in which preconditions are evaluated (RFC 9110, 13.2.2). */
 const ORDER: [string, number][] = [
   ['If-Match: "x"\nIf-None-Match: TAG', 412],
   ["If-Match: TAG\nIf-None-Match: TAG", 304],

@@ -11,7 +11,7 @@ type RangeRow = [range: (size: number) => string, spans: (last: number) => Span[
 
 const DIGITS = "9".repeat(24);
 
-/** Ranges of which one is asked for, and which it is. */
+/** Fields with one range, and the first and last byte that it selects. */
 const ONE_RANGE: RangeRow[] = [
   [() => "bytes=0-0", () => [[0, 0]]],
   [() => "bytes=5-", (last) => [[5, last]]],
@@ -41,7 +41,7 @@ const ONE_RANGE: RangeRow[] = [
 
 const SIXTEEN = Array.from({ length: 16 }, (_, i) => i);
 
-/** Lists, and what comes of them. */
+/** Lists of ranges, and the parts that they select. */
 const MORE_RANGES: RangeRow[] = [
   [() => "bytes=0-0,-1", (last) => [[0, 0], [last, last]]],
   [() => "bytes=0-1,3-4,6-7", () => [[0, 1], [3, 4], [6, 7]]],
