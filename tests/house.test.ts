@@ -71,3 +71,13 @@ test("errno numbers and struct layouts are known to ffi/ alone", () => {
     .filter((file) => /\bdlopen\b|\.dlopen\(/.test(fs.readFileSync(join(root, file), "utf8")));
   assertEquals(others, []);
 });
+
+/** Lines that a file of tests may have: longer ones hold more than one idea. */
+const LONGEST = 450;
+
+test(`no file of tests has more than ${LONGEST} lines`, () => {
+  const tests = fs.readdirSync(join(root, "tests"), { recursive: true, encoding: "utf8" });
+  const long = tests.filter((name) => name.endsWith(".ts"))
+    .filter((name) => fs.readFileSync(join(root, "tests", name), "utf8").split("\n").length > LONGEST);
+  assertEquals(long, []);
+});
