@@ -10,7 +10,8 @@ import { inDirectory } from "../../support/each_server.ts";
 import { test } from "../../support/harness.ts";
 import { ask } from "../../support/http_client.ts";
 
-const CONTENT = Buffer.from(bytes(300_000));
+/** Large enough to be worth the search through the descriptors that other tests of this process have had open. */
+const CONTENT = Buffer.from(bytes(8_000_000));
 
 /** What came of a file's body where `call` hands the request on. */
 function wayOf(
