@@ -65,7 +65,8 @@ $b poweroff -f
 
 function scriptOf(runtimes: readonly (keyof typeof COMMANDS)[], text: string): string {
   const commands = runtimes.flatMap((runtime) => COMMANDS[runtime])
-    .map((command) => `echo "== ${command}"; ${command.replace("TEXT", text)} 2>&1 || failed=1`);
+    .map((command) => command.replace("TEXT", text))
+    .map((command) => `echo '== ${command}'; ${command} 2>&1 || failed=1`);
   return [
     "export PATH=/usr/local/bin:/usr/bin HOME=/root DENO_DIR=/root/deno NO_COLOR=1 SENDFILE_SLOWER_DISK=10",
     "failed=0; cd /work; busybox uname -r",
