@@ -5,7 +5,7 @@ import type { ResolvedOptions } from "../http/options.ts";
 import { pairsOf } from "../http/headers.ts";
 import { isFileBody } from "../http/root/open_file.ts";
 import { fileStreamOf } from "../http/send/fetch_response.ts";
-import { takeKept } from "../http/send/lazy_response.ts";
+import { realResponse, takeKept } from "../http/send/lazy_response.ts";
 import type { Exchange, HandedOver, Site } from "./connection.ts";
 import type { Head, Malformed } from "./request_head.ts";
 import { requestOf, type RequestSource } from "./lazy_request.ts";
@@ -154,7 +154,7 @@ function messageOf(response: unknown): Message {
     const content = isFileBody(body) ? { file: body, rateLimit } : toBytes(body);
     return { status, fields: pairsOf(fields), content };
   }
-  const parts = partsOf(response);
+  const parts = partsOf(realResponse(response));
   return { status: parts.status, fields: parts.fields, content: contentOf(parts) };
 }
 

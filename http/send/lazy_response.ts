@@ -1,4 +1,3 @@
-import { standIn } from "../stand_in.ts";
 import type { Fields } from "../headers.ts";
 import type { ResponsePlan } from "../file_response.ts";
 
@@ -15,7 +14,7 @@ export interface KeptResponse {
 /**
  * A file as a `Response`, for a server that sends the file itself. Most handlers return such a response untouched,
  * and its body and headers would cost more than sending a small file. Everything but the status creates the real
- * object first, which the prototype's own methods find under the symbols that they look for.
+ * object first, on which the runtime's own methods then run.
  */
 class LazyResponse {
   readonly #kept: KeptResponse;
@@ -59,6 +58,11 @@ export function lazyResponse(kept: KeptResponse, make: () => Response): Response
   return isLazy ? new LazyResponse(kept, make) as unknown as Response : make();
 }
 
+/** The real object of a response of {@link lazyResponse}; other values are returned as they are. */
+export function realResponse(response: unknown): unknown {
+  return response instanceof LazyResponse ? response.real : response;
+}
+
 /**
  * The data of a response of {@link lazyResponse} that nobody has accessed. The caller closes its file, and the body of
  * the response counts as used. Undefined for all other responses.
@@ -67,16 +71,40 @@ export function takeKept(response: unknown): KeptResponse | undefined {
   return response instanceof LazyResponse ? response.takeUntouched() : undefined;
 }
 
-/**
- * Gives our class the prototype of the runtime's class. False if the runtime's methods then behave differently: where
- * it reads private fields, which a prototype cannot provide, they throw.
- */
+/** Gives our class the members of the runtime's class. False if they then behave differently. */
 function prepare(): boolean {
   try {
-    standIn(LazyResponse.prototype, Response.prototype, new Response());
+    forward(LazyResponse.prototype, Response.prototype);
     return behaves();
   } catch {
     return false;
+  }
+}
+
+/**
+ * Makes `instanceof` hold, and runs each member on the real object. The runtime's methods must never have ours as
+ * `this`: Deno 2.9 unregisters a response from a FinalizationRegistry by that object, and would free its native part
+ * twice (the process aborts).
+ */
+function forward(lazy: { readonly real: Response }, real: Response): void {
+  Object.setPrototypeOf(lazy, real);
+  delete (lazy as { constructor?: unknown }).constructor;
+  for (const key of Reflect.ownKeys(real)) {
+    if (key === "constructor" || Object.hasOwn(lazy, key)) continue;
+    const { get, value } = Object.getOwnPropertyDescriptor(real, key)!;
+    if (typeof value === "function") {
+      Object.defineProperty(lazy, key, {
+        value(this: { readonly real: Response }, ...args: unknown[]) {
+          return Reflect.apply(value, this.real, args);
+        },
+      });
+    } else if (get) {
+      Object.defineProperty(lazy, key, {
+        get(this: { readonly real: Response }) {
+          return Reflect.apply(get, this.real, []);
+        },
+      });
+    }
   }
 }
 

@@ -66,6 +66,14 @@ test("lazyResponse makes the real object once, and not for the status", () => {
   assertEquals([response.headers.get("a"), made()], ["b", 1]);
 });
 
+test("lazyResponse has none of the runtime's own state", () => {
+  const { response } = sample();
+  void response.headers;
+  for (const symbol of Object.getOwnPropertySymbols(new Response("x"))) {
+    assertEquals((response as unknown as Record<symbol, unknown>)[symbol], undefined);
+  }
+});
+
 test("takeKept gives an untouched file once, and its response counts as used", async () => {
   const { response } = sample();
   assert(takeKept(response));
