@@ -15,7 +15,10 @@ function run(
   const dir = fs.mkdtempSync(join(fs.realpathSync("/tmp"), "serve-run-"));
   const path = join(dir, "script.ts");
   const module = new URL("../../serve.ts", import.meta.url).href;
-  fs.writeFileSync(path, script.replace("SERVE", JSON.stringify(isBun ? new URL(module).pathname : module)));
+  fs.writeFileSync(
+    path,
+    script.replaceAll("SERVE", JSON.stringify(isBun ? new URL(module).pathname : module)),
+  );
   const config = new URL("../../deno.json", import.meta.url).pathname;
   const before = isBun
     ? []
@@ -125,4 +128,28 @@ test("serve works without FFI", async () => {
     ["--allow-read", "--allow-net"],
   );
   assertEquals([code, output], [0, "1000000\n"]);
+}, { only: "deno" });
+
+test("serve frees the responses of serveDir once, where a handler has set a field", async () => {
+  const { code, output } = await run(
+    `
+    import { serve } from SERVE;
+    const { serveDir } = await import(SERVE.replace("serve.ts", "http/mod.ts"));
+    const server = serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+      const response = await serveDir(request, { fsRoot: "/", quiet: true });
+      response.headers.set("X-Set", "1");
+      return response;
+    });
+    for (let i = 0; i < 1500; i++) {
+      await (await fetch("http://127.0.0.1:" + server.addr.port + "/missing")).text();
+      if (i % 100 > 0) continue;
+      globalThis.gc();
+      await new Promise((resolve) => setTimeout(resolve, 1)); // what was collected is freed in another turn
+    }
+    await server.shutdown();
+    console.log("end");
+  `,
+    ["-A", "--v8-flags=--expose-gc"],
+  );
+  assertEquals([code, output], [0, "end\n"]);
 }, { only: "deno" });
