@@ -1,5 +1,5 @@
 /** writable() and readable(): Python's add_writer and add_reader. */
-import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import process from "node:process";
@@ -278,7 +278,11 @@ test("the watch cannot be started: the waiter rejects, and nothing stays open", 
     const error = await assertRejects(() => own.wait(pair.here, "writable"), SendfileError);
     assertStringIncludes(error.message, "no thread");
   });
-  assertEquals([own.size, descriptors().length], [0, before]);
+  // Fewer, if the poller of an earlier test has just closed what it kept for a while.
+  assert(
+    own.size === 0 && descriptors().length <= before,
+    `${descriptors().length} descriptors, ${before} before`,
+  );
   await own.wait(pair.here, "writable");
 });
 
