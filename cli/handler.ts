@@ -2,6 +2,7 @@ import type { ResponsePlan } from "../http/file_response.ts";
 import { planDirectory } from "../http/directory.ts";
 import { resolveDirectoryOptions } from "../http/options.ts";
 import { parseTarget } from "../http/root/request_target.ts";
+import { LARGEST_KEPT } from "../http/root/small_file_cache.ts";
 import type { Site } from "../server/connection.ts";
 import type { Head } from "../server/request_head.ts";
 import { BasicAuth } from "./basic_auth.ts";
@@ -31,7 +32,7 @@ export function siteOf(root: string, command: Command): Site {
     ...cachingOf(command),
     rateLimit: command.rateLimit,
   });
-  const resolved = { ...options, codingFor: compressed?.codingFor };
+  const resolved = { ...options, largestKept: LARGEST_KEPT, codingFor: compressed?.codingFor };
   const auth = command.auth === undefined ? undefined : new BasicAuth(command.auth);
   const plan = (request: Head) => {
     const refused = auth?.refuse(request, resolved);

@@ -163,6 +163,13 @@ export class Libc {
     return result < 0 ? this.pread(fd, into, position) : result;
   }
 
+  /** Bytes received on a non-blocking socket, 0 at the end of the stream, or a negated errno. */
+  receive(fd: number, into: Uint8Array): number {
+    const { call, wide } = this.library;
+    const result = call.read(fd, into, wide(into.length));
+    return result < 0 ? this.#failed() : result;
+  }
+
   /**
    * Returns the bytes sent, or a negated errno. `more`: hold the bytes back until more follow, if the system can. Never
    * waits.

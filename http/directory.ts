@@ -11,7 +11,7 @@ import { closeFile, FORBIDDEN, type HttpFailure, NOT_FOUND, type OpenFile } from
 import { planListing } from "./listing.ts";
 import { locationOf } from "./location.ts";
 import { warnOfMissingRoot } from "./root/missing_root.ts";
-import { type ResolvedDirectoryOptions, usesCache } from "./options.ts";
+import { largestCached, type ResolvedDirectoryOptions } from "./options.ts";
 import { type Directory, type InsideFile, isPlain, openInside, type Target } from "./root/request_target.ts";
 
 /** The response plan for a request below `root`. */
@@ -75,7 +75,7 @@ function open(
   resolved: ResolvedDirectoryOptions,
 ): InsideFile | Directory | HttpFailure {
   const { dotfiles, followSymlinks } = resolved;
-  return openInside(root, names, dotfiles, followSymlinks, usesCache(resolved));
+  return openInside(root, names, dotfiles, followSymlinks, largestCached(resolved));
 }
 
 function isHidden(names: readonly string[]): boolean {

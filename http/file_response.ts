@@ -22,7 +22,7 @@ import {
 } from "./headers.ts";
 import type { HeaderFields } from "../types.ts";
 import { assemble, countOf, multipart } from "./rfc9110/multipart.ts";
-import { type ResolvedOptions, usesCache } from "./options.ts";
+import { largestCached, type ResolvedOptions } from "./options.ts";
 import { openCached } from "./root/small_file_cache.ts";
 import { acceptedEncodings, type Encoding } from "./rfc9110/content_coding.ts";
 import { parseRange, type Range } from "./rfc9110/range.ts";
@@ -146,7 +146,7 @@ export function planPath(
 ): ResponsePlan | Promise<ResponsePlan> {
   const other = planMethod(requestHead, resolved);
   if (other) return other;
-  const found = told?.isDirectory ? NOT_FOUND : usesCache(resolved) ? openCached(path) : openRegular(path);
+  const found = told?.isDirectory ? NOT_FOUND : openCached(path, largestCached(resolved));
   if (found.kind === "failure") return planFailure(requestHead, resolved, found);
   return planFile(requestHead, resolved, told ? applyInfo(told, found) : found, (ending) => {
     const sibling = openRegular(path + ending);

@@ -27,6 +27,7 @@ import {
   SHARED_DIRECTORY_TYPES,
   SHARED_TYPES,
 } from "./options.ts";
+import { LARGEST_KEPT } from "./root/small_file_cache.ts";
 import type { Sent } from "./send/socket.ts";
 
 /** The response for names that start with a dot, except `.well-known`: the file, 403, or 404. */
@@ -144,8 +145,8 @@ export function resolveStaticOptions(options: ServeStaticOptions): ResolvedDirec
     extensions: listOf(extensions),
   });
   // `setHeaders` receives the stat of the open file, and a cached file has no descriptor.
-  const cache = directory.cache && options.setHeaders === undefined;
-  return { ...directory, ...dotfilesOf(options, showDotfiles), redirect, cache };
+  const largestKept = options.setHeaders === undefined ? directory.largestKept : 0;
+  return { ...directory, ...dotfilesOf(options, showDotfiles), redirect, largestKept };
 }
 
 function listOf(names: false | string | readonly string[]): readonly string[] {
@@ -164,7 +165,7 @@ function dotfilesOf(
 function resolveOptions(options: SendFileOptions): ResolvedOptions {
   const { headers, etag = true, lastModified = true, acceptRanges = true } = options;
   const lines = isObject(headers) ? undefined : headers;
-  const resolved = resolveFileOptions({ ...options, headers: lines }, cacheControlOf(options));
+  const resolved = resolveFileOptions({ ...options, headers: lines }, cacheControlOf(options), LARGEST_KEPT);
   const fields = isObject(headers)
     ? Object.entries(headers).flatMap(([name, values]) =>
       [values].flat().map((value) => checkField(name, String(value)))

@@ -14,6 +14,8 @@ import type { RequestHead } from "./file_response.ts";
 import { checkField, type FieldList, overlay, parseField } from "./headers.ts";
 import { type Encoding, ENCODINGS } from "./rfc9110/content_coding.ts";
 import type { OpenFile } from "./root/open_file.ts";
+import { LARGEST_KEPT } from "./root/small_file_cache.ts";
+import { isDeno } from "../runtime.ts";
 
 /** The stat of a file at the time when its response's head is made. */
 export interface FileInfo {
@@ -106,18 +108,24 @@ export interface ResolvedOptions {
   readonly lastModified: boolean;
   /** Whether parts of files are sent. */
   readonly ranges: boolean;
-  /** Whether the bytes of small files are kept. */
-  readonly cache: boolean;
+  /** Bytes of the largest file whose bytes are kept; 0: none are. */
+  readonly largestKept: number;
   /** The coding that the sender applies to a file of this type, if no precompressed sibling exists. */
   readonly codingFor?: (requestHead: RequestHead, type: string, file: OpenFile) => Encoding | undefined;
 }
 
 /**
- * Whether a file may come from the cache of small files. A cached file has no descriptor, so the sender must not need
- * one.
+ * Bytes of the largest file whose bytes are kept for a fetch handler. Deno.serve sends 16 KiB from memory with a third
+ * less CPU time than as a file, 32 KiB with a sixth less, 64 KiB with a third more (measured).
  */
-export function usesCache({ cache, rateLimit, codingFor }: ResolvedOptions): boolean {
-  return cache && rateLimit === undefined && codingFor === undefined;
+const LARGEST_FOR_FETCH = isDeno ? 32 * 1024 : LARGEST_KEPT;
+
+/**
+ * Bytes of the largest file that may come from the cache of small files; 0: none. A cached file has no descriptor, so
+ * the sender must not need one.
+ */
+export function largestCached({ largestKept, rateLimit, codingFor }: ResolvedOptions): number {
+  return rateLimit === undefined && codingFor === undefined ? largestKept : 0;
 }
 
 export interface ResolvedDirectoryOptions extends ResolvedOptions {
@@ -218,6 +226,7 @@ export function resolveFileOptions(
     "headers" | "rateLimit" | "precompressed" | "cache"
   >,
   cacheControl: string | undefined,
+  largestKept = LARGEST_FOR_FETCH,
 ): ResolvedOptions {
   if (rateLimit !== undefined && !(rateLimit > 0 && Number.isFinite(rateLimit))) {
     throw new RangeError(`rateLimit must be a number of bytes per second above 0, not ${rateLimit}`);
@@ -231,7 +240,7 @@ export function resolveFileOptions(
     etag: true,
     lastModified: true,
     ranges: true,
-    cache,
+    largestKept: cache ? largestKept : 0,
   };
 }
 

@@ -86,7 +86,7 @@ export interface Directory {
  *
  * A file that was found there less than a second ago is not looked up again (real_path_cache.ts).
  *
- * With `cache` a small file that is requested often may be returned with its bytes and without a descriptor
+ * A file of at most `largestCached` bytes that is requested often may be returned with its bytes and without a descriptor
  * (small_file_cache.ts).
  *
  * `followSymlinks` drops the check of the descriptor's path, for roots that consist of symlinks: then symlinks may lead
@@ -99,18 +99,18 @@ export function openInside(
   names: readonly string[],
   dotfiles: boolean,
   followSymlinks = false,
-  cache = false,
+  largestCached = 0,
 ): InsideFile | Directory | HttpFailure {
   if (!names.every((name) => isPlain(name, dotfiles))) return NOT_FOUND;
   const path = join(root, ...names);
   // With `followSymlinks` a file may lie outside of the root, as if the path were the caller's own.
   const within = followSymlinks ? undefined : root;
-  const cached = cache ? cachedFile(path, within) : undefined;
+  const cached = cachedFile(path, largestCached, within);
   if (cached) return { ...cached, names };
   const found = openFile(path);
   if (found.kind === "failure") return found;
   try {
-    const hot = cache && found.kind === "file" && isHot(path);
+    const hot = largestCached > 0 && found.kind === "file" && isHot(path);
     const known = found.kind === "file" && !followSymlinks && !hot ? lastSeen(root, path, found) : undefined;
     const told = known ?? pathOf(found.fd);
     const real = told ?? pathOfSame(found.fd, path);
@@ -118,7 +118,7 @@ export function openInside(
       if (found.kind === "file") {
         if (known === undefined && told !== undefined && !followSymlinks) saw(root, path, found, real);
         const file = { ...found, real };
-        return { ...(hot && keepFile(path, file, within) || file), names };
+        return { ...(hot && keepFile(path, file, largestCached, within) || file), names };
       }
       fs.closeSync(found.fd);
       return { kind: "directory", path };

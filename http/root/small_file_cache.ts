@@ -6,7 +6,7 @@ import { RecentMap } from "../../recent_map.ts";
 import { failure, type HttpFailure, type OpenFile, openRegular } from "./open_file.ts";
 
 /** Bytes of the largest file that is kept. */
-const SMALL = 64 * 1024;
+export const LARGEST_KEPT = 64 * 1024;
 
 /** Bytes of all files that are kept. */
 const CAPACITY = 16 * 1024 * 1024;
@@ -37,7 +37,7 @@ let bytes = 0;
 const opened = new RecentMap<string, number>(1000);
 
 /**
- * The file that `path` leads to, with its bytes, if it was opened less than a second ago, below the same `root`, and
+ * The file of at most `limit` bytes that `path` leads to, with its bytes, if it was opened less than a second ago, below the same `root`, and
  * stat(2) shows that it is the same file and has not changed since. This saves two system calls, a third of a small
  * response's time (measured).
  *
@@ -45,9 +45,9 @@ const opened = new RecentMap<string, number>(1000);
  * network file system that caches attributes, or a directory above the file that was moved out of the root and replaced
  * by a symlink to it.
  */
-export function cachedFile(path: string, root?: string): OpenFile | undefined {
-  const entry = entries.get(path);
-  if (!entry || entry.root !== root) return undefined;
+export function cachedFile(path: string, limit: number, root?: string): OpenFile | undefined {
+  const entry = limit > 0 ? entries.get(path) : undefined;
+  if (!entry || entry.root !== root || entry.file.size > limit) return undefined;
   const { file, at } = entry;
   const age = Date.now() - at;
   if (age >= 0 && age < FRESH && isUnchanged(path, file)) return file;
@@ -64,13 +64,13 @@ function isUnchanged(path: string, file: OpenFile): boolean {
 }
 
 /** As {@link openRegular}, for a path that the caller trusts, and from the cache if possible. */
-export function openCached(path: string): OpenFile | HttpFailure {
-  const cached = cachedFile(path);
+export function openCached(path: string, limit: number): OpenFile | HttpFailure {
+  const cached = cachedFile(path, limit);
   if (cached) return cached;
   const found = openRegular(path);
-  if (found.kind === "failure" || !isHot(path)) return found;
+  if (limit === 0 || found.kind === "failure" || !isHot(path)) return found;
   try {
-    return keepFile(path, found) ?? found;
+    return keepFile(path, found, limit) ?? found;
   } catch (error) {
     fs.closeSync(found.fd);
     return failure(error);
@@ -87,13 +87,13 @@ export function isHot(path: string): boolean {
 
 /**
  * Reads a small file that has just been opened as `path`, keeps its bytes and closes it. Returns undefined, and
- * leaves the file open, if it cannot be kept: it is large, was changed just now, or is not in memory.
+ * leaves the file open, if it cannot be kept: it has more than `limit` bytes, was changed just now, or is not in memory.
  */
-export function keepFile(path: string, file: OpenFile, root?: string): OpenFile | undefined {
+export function keepFile(path: string, file: OpenFile, limit: number, root?: string): OpenFile | undefined {
   const { fd, size, seconds, changed } = file;
   const now = Date.now();
   const isSettled = Math.max(seconds + 1, changed) * 1000 + SETTLED < now;
-  if (size === 0 || size > SMALL || !isSettled || typeof libc() === "string") return undefined;
+  if (size === 0 || size > limit || !isSettled || typeof libc() === "string") return undefined;
   if (!canRead(file, 0, size)) return undefined;
   const content = new Uint8Array(size);
   for (let at = 0; at < size;) {

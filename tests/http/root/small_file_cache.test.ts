@@ -7,7 +7,7 @@ import process from "node:process";
 import { libc } from "../../../ffi/load.ts";
 import { closeFile, type HttpFailure, type OpenFile } from "../../../http/root/open_file.ts";
 import { type Directory, openInside } from "../../../http/root/request_target.ts";
-import { openCached } from "../../../http/root/small_file_cache.ts";
+import { cachedFile, LARGEST_KEPT, openCached } from "../../../http/root/small_file_cache.ts";
 import { bytes, openBelow } from "../../support/data.ts";
 import { each, inDirectory } from "../../support/each_server.ts";
 import { test } from "../../support/harness.ts";
@@ -41,7 +41,7 @@ function withCached(body: (place: Place) => Promise<void> | void): Promise<void>
     const path = join(root, "dir/file.txt");
     fs.mkdirSync(join(root, "dir"), { recursive: true });
     fs.writeFileSync(path, "before");
-    const open = () => take(openInside(root, ["dir", "file.txt"], false, false, true));
+    const open = () => take(openInside(root, ["dir", "file.txt"], false, false, LARGEST_KEPT));
     await until(() => open().cached, "the file to be in the cache");
     assertEquals([open().text, openBelow(base).length], ["before", 0]);
     await body({ base, root, path, open });
@@ -157,10 +157,10 @@ test(
       fs.writeFileSync(join(base, "secret.txt"), "SECRET");
       fs.symlinkSync("../secret.txt", join(root, "link.txt"));
       const open = (followSymlinks: boolean) =>
-        take(openInside(root, ["link.txt"], false, followSymlinks, true));
+        take(openInside(root, ["link.txt"], false, followSymlinks, LARGEST_KEPT));
       await until(() => open(true).cached, "the file to be in the cache");
       assertEquals(open(false).text, "failure");
-      assertEquals(take(openCached(join(root, "link.txt"))).text, "SECRET");
+      assertEquals(take(openCached(join(root, "link.txt"), LARGEST_KEPT)).text, "SECRET");
       assertEquals(open(false).text, "failure");
     }),
   { skip },
@@ -172,7 +172,7 @@ test("openInside keeps no large file, and none that is asked for once", () =>
     for (const name of names) fs.writeFileSync(join(base, name), name);
     fs.writeFileSync(join(base, "large.bin"), bytes(64 * 1024 + 1));
     fs.writeFileSync(join(base, "largest.bin"), bytes(64 * 1024));
-    const cached = (name: string) => take(openInside(base, [name], false, false, true)).cached;
+    const cached = (name: string) => take(openInside(base, [name], false, false, LARGEST_KEPT)).cached;
     await until(() => cached("largest.bin"), "the largest that is kept");
     for (const name of names) assertEquals(cached(name), false);
     for (let i = 0; i < 5; i++) assertEquals(cached("large.bin"), false);
@@ -182,11 +182,12 @@ test("openInside keeps 16 MiB, those that were asked for last", () =>
   inDirectory(async (base) => {
     const names = Array.from({ length: 400 }, (_, i) => `${i}.bin`);
     for (const name of names) fs.writeFileSync(join(base, name), bytes(64 * 1024, 5));
-    const open = (name: string) => take(openInside(base, [name], false, false, true)).cached;
+    const open = (name: string) => take(openInside(base, [name], false, false, LARGEST_KEPT)).cached;
     await until(() => open(names[0]), "a file to be in the cache"); // all are old enough by then
-    const kept = () => names.filter((name) => open(name) && open(name)).length;
     for (const name of names) for (let i = 0; i < 3; i++) open(name);
-    assert(kept() <= 256, "more than 16 MiB");
+    const kept = names.filter((name) => cachedFile(join(base, name), LARGEST_KEPT, base));
+    assert(kept.length > 0 && kept.length <= 256, `${kept.length} files of 64 KiB`);
+    assertEquals(kept, names.slice(-kept.length));
   }), { skip });
 
 const small = Buffer.from(bytes(5000, 3));
