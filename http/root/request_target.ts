@@ -110,7 +110,7 @@ export function openInside(
   const found = openFile(path);
   if (found.kind === "failure") return found;
   try {
-    const hot = largestCached > 0 && found.kind === "file" && isHot(path);
+    const hot = found.kind === "file" && found.size <= largestCached && isHot(path);
     const known = found.kind === "file" && !followSymlinks && !hot ? lastSeen(root, path, found) : undefined;
     const told = known ?? pathOf(found.fd);
     const real = told ?? pathOfSame(found.fd, path);
