@@ -51,6 +51,10 @@ class BunTransport implements Transport {
     return this.receiveBuffer.read(into);
   }
 
+  send(bytes: Uint8Array): number {
+    return Math.max(0, this.socket.write(bytes)); // negative if the connection is lost
+  }
+
   finish(): void {
     this.socket.shutdown();
   }
