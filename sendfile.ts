@@ -96,9 +96,10 @@ function beginParts(
 ): number | Promise<number> {
   const next = (sent: number): number | Promise<number> => {
     const isShort = first.count !== undefined && sent < first.count;
-    return isShort || others.length === 0
-      ? before + sent
-      : beginParts(target, file, others, observer, undefined, before + sent);
+    if (isShort || others.length === 0) return before + sent;
+    // After a wait the owner of the socket may have aborted and closed it.
+    others[0].signal?.throwIfAborted();
+    return beginParts(target, file, others, observer, undefined, before + sent);
   };
   const sent = begin(target, file, first, observer, calledAt);
   return typeof sent === "number" ? next(sent) : sent.then(next);

@@ -32,7 +32,7 @@ export function siteOf(root: string, command: Command): Site {
     ...cachingOf(command),
     rateLimit: command.rateLimit,
   });
-  const resolved = { ...options, largestKept: LARGEST_KEPT, codingFor: compressed?.codingFor };
+  const resolved = { ...options, largestKept: watch ? 0 : LARGEST_KEPT, codingFor: compressed?.codingFor };
   const auth = command.auth === undefined ? undefined : new BasicAuth(command.auth);
   const plan = (request: Head) => {
     const refused = auth?.refuse(request, resolved);

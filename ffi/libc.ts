@@ -27,6 +27,8 @@ export const commonSymbols: Symbols = {
   read: { args: ["i32", "buffer", "usize"], returns: "i32" },
   /** ssize_t pread(int fd, void *buf, size_t count, off_t offset) */
   pread: { args: ["i32", "buffer", "usize", "i64"], returns: "i32" },
+  /** ssize_t recv(int sockfd, void *buf, size_t len, int flags) */
+  recv: { args: ["i32", "buffer", "usize", "i32"], returns: "i32" },
   /** ssize_t write(int fd, const void *buf, size_t count) */
   write: { args: ["i32", "buffer", "usize"], returns: "i32" },
   /** ssize_t send(int sockfd, const void *buf, size_t len, int flags) */
@@ -163,10 +165,10 @@ export class Libc {
     return result < 0 ? this.pread(fd, into, position) : result;
   }
 
-  /** Bytes received on a non-blocking socket, 0 at the end of the stream, or a negated errno. */
+  /** Bytes received on a socket, 0 at the end of the stream, or a negated errno. Never waits. */
   receive(fd: number, into: Uint8Array): number {
     const { call, wide } = this.library;
-    const result = call.read(fd, into, wide(into.length));
+    const result = call.recv(fd, into, wide(into.length), this.system.sendFlags); // MSG_DONTWAIT is among them
     return result < 0 ? this.#failed() : result;
   }
 

@@ -33,13 +33,18 @@ const NOT_CONTENT = new Set([
   "content-security-policy-report-only",
 ]);
 
-/** Throws `TypeError` if this is not a valid header field, or not one that the caller may set. */
+/**
+ * The field, its value without the whitespace around it. Throws `TypeError` if it is not a valid header field, or not
+ * one that the caller may set.
+ */
 export function checkField(name: string, value: string): [string, string] {
   if (SERVERS.has(name.toLowerCase())) {
     throw new TypeError(`${name} is set by the server according to what it sends`);
   }
   new Headers([[name, value]]);
-  return [name, value];
+  // `Headers` accepts and removes line ends around a value (Fetch standard, 2.2.2). Written as they are, they would end
+  // the field or the whole head.
+  return [name, value.replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, "")];
 }
 
 /** Parses a line `Name: value`. Throws `TypeError`. */

@@ -39,6 +39,7 @@ class LazyResponse {
   get real(): Response {
     if (this.#real) return this.#real;
     const real = this.#make();
+    void real.headers; // makes Deno drop the native part of a response, which only this object may free
     if (this.#isSent) real.body?.cancel().catch(() => {/* only to mark the body as used */});
     return this.#real = real;
   }
@@ -74,7 +75,7 @@ export function takeKept(response: unknown): KeptResponse | undefined {
 /** Gives our class the members of the runtime's class. False if they then behave differently. */
 function prepare(): boolean {
   try {
-    forward(LazyResponse.prototype, Response.prototype);
+    forward(LazyResponse.prototype, Response.prototype, new Response());
     return behaves();
   } catch {
     return false;
@@ -82,11 +83,12 @@ function prepare(): boolean {
 }
 
 /**
- * Makes `instanceof` hold, and runs each member on the real object. The runtime's methods must never have ours as
- * `this`: Deno 2.9 unregisters a response from a FinalizationRegistry by that object, and would free its native part
- * twice (the process aborts).
+ * Makes `instanceof` hold, runs each member on the real object, and reads each own property that the runtime sets on
+ * its instances from there. The runtime's methods must not have ours as `this`: Deno 2.9 unregisters a response from a
+ * FinalizationRegistry by that object, and would free its native part twice (the process aborts). Functions that take
+ * a Response, such as `cache.put`, find a real one's properties.
  */
-function forward(lazy: { readonly real: Response }, real: Response): void {
+function forward(lazy: Lazy, real: Response, sample: Response): void {
   Object.setPrototypeOf(lazy, real);
   delete (lazy as { constructor?: unknown }).constructor;
   for (const key of Reflect.ownKeys(real)) {
@@ -94,18 +96,34 @@ function forward(lazy: { readonly real: Response }, real: Response): void {
     const { get, value } = Object.getOwnPropertyDescriptor(real, key)!;
     if (typeof value === "function") {
       Object.defineProperty(lazy, key, {
-        value(this: { readonly real: Response }, ...args: unknown[]) {
+        value(this: Lazy, ...args: unknown[]) {
           return Reflect.apply(value, this.real, args);
         },
       });
     } else if (get) {
       Object.defineProperty(lazy, key, {
-        get(this: { readonly real: Response }) {
+        get(this: Lazy) {
           return Reflect.apply(get, this.real, []);
         },
       });
     }
   }
+  for (const symbol of Object.getOwnPropertySymbols(sample)) {
+    Object.defineProperty(lazy, symbol, {
+      get(this: Lazy) {
+        return (this.real as unknown as Inside)[symbol];
+      },
+      set(this: Lazy, value: unknown) {
+        (this.real as unknown as Inside)[symbol] = value;
+      },
+    });
+  }
+}
+
+type Inside = Record<symbol, unknown>;
+
+interface Lazy {
+  readonly real: Response;
 }
 
 function behaves(): boolean {

@@ -86,7 +86,7 @@ export async function deliver(
     throw error;
   }
   if (!isFileBody(body)) {
-    response.end(body);
+    endAtOnce(request, response, body);
     if (plan.cached !== undefined) return { status, bytes: plan.cached, way: FROM_CACHE };
     if (body instanceof Uint8Array && isFileBody(plan.body)) {
       return { status, bytes: countOf(plan.body), way: "copy (small)" };
@@ -97,6 +97,23 @@ export async function deliver(
   return reason === undefined
     ? { status, ...await sendBody(response, response.socket!, body, resolved) }
     : { status, ...await writeBody(response, body, resolved), way: `copy (${reason})` };
+}
+
+/**
+ * Ends a response whose body is in memory. In Deno the client's half-close would otherwise be read before the next
+ * pipelined request is answered, and the connection given up.
+ */
+function endAtOnce(
+  request: IncomingMessage,
+  response: ServerResponse,
+  body: Uint8Array | string | undefined,
+): void {
+  const { socket } = response;
+  const release = isDeno && request.httpVersionMajor === 1 && socket
+    ? holdReading(request, socket)
+    : undefined;
+  response.end(body);
+  release?.();
 }
 
 /**

@@ -238,6 +238,27 @@ test("serve refuses a response whose file it has sent before", () =>
     });
   }), { only });
 
+test("serve writes no line end around a field's value", () =>
+  withFiles(async (root) => {
+    const values = ["\r\nSet-Cookie: evil=1", "\r\n\r\n<script>", "abc\n", "\t abc \r\n"];
+    for (const value of values) {
+      const handler: ServeHandler = (request) =>
+        serveFile(request, join(root, "a.txt"), {
+          headers: () => ({ "X-Own": value }),
+          cacheControl: "no-cache\n",
+        });
+      const text = request("/", { fields: "Connection: close\r\n" });
+      await assertSameUnderBoth(handler, ({ port }) => exchange(port, text));
+      await withServed(served(handler), async ({ port }) => {
+        const { head, body } = await ask(port, "/");
+        assertEquals(String(body), "this is a");
+        const lines = head.toLowerCase().split("\r\n");
+        assert(lines.includes(`x-own: ${value.trim().toLowerCase()}`), head);
+        assert(lines.includes("cache-control: no-cache"), head);
+      });
+    }
+  }), { only });
+
 test("serve ends the connection where a file becomes shorter under it", () =>
   withFiles(async (root) => {
     const path = join(root, "20000003.bin");

@@ -103,3 +103,43 @@ test("a held socket and a file of this package's are sent without a duplicate", 
   assertBytes(await all, DATA);
   pair.close();
 }, { skip: noLibc ?? noProc });
+
+test(
+  "a held socket that is closed between two parts gets no second part, nor does who has its number",
+  async () => {
+    const { library, system } = libc as Exclude<typeof libc, string>;
+    using file = testFile(DATA);
+    const pair = await raw.open({ small: true });
+    const other = await raw.open();
+    const own = descriptorOf(pair.socket)!;
+    const ending = new AbortController();
+    let moved = 0;
+    let taken = -1;
+    const observer = {
+      started() {},
+      moved(count: number) {
+        moved += count;
+        if (moved < DATA.length) return;
+        queueMicrotask(() => { // before the second part begins
+          ending.abort(socketClosed());
+          (pair.socket as Deno.Conn).close();
+          taken = system.fcntl(library, descriptorOf(other.socket)!, system.F_DUPFD_CLOEXEC, own);
+        });
+      },
+      holdsSocket: true,
+    };
+    const { signal } = ending;
+    const parts = [{ count: DATA.length, signal }, { count: 1000, signal }];
+    const sending = Promise.resolve(sendParts(pair.socket, file.path, parts, observer));
+    const received = pair.peer.all();
+    await assertRejects(() => sending, ConnectionClosedError);
+    assertEquals(taken, own);
+    library.call.close(taken);
+    assertBytes(await received, DATA);
+    const others = other.peer.all();
+    other.end();
+    assertEquals((await others).length, 0);
+    other.close();
+  },
+  { only: "deno", skip: noLibc },
+);
