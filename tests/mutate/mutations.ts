@@ -4,6 +4,7 @@ import { FFI } from "./mutations/ffi.ts";
 import { HANDOFF } from "./mutations/handoff.ts";
 import { SERVER } from "./mutations/server.ts";
 import { SERVE } from "./mutations/serve.ts";
+import { SMALL_FILES } from "./mutations/small_files.ts";
 import { SOCKETS } from "./mutations/sockets.ts";
 import { TRANSFER } from "./mutations/transfer.ts";
 
@@ -11,6 +12,7 @@ import { TRANSFER } from "./mutations/transfer.ts";
 export const MUTATIONS: readonly Mutation[] = [
   ...FFI,
   ...TRANSFER,
+  ...SMALL_FILES,
   ...SOCKETS,
   ...HANDOFF,
   ...BOUNDARY,
