@@ -42,6 +42,7 @@ function withCached(body: (place: Place) => Promise<void> | void): Promise<void>
     const path = join(root, "dir/file.txt");
     fs.mkdirSync(join(root, "dir"), { recursive: true });
     fs.writeFileSync(path, "before");
+    fs.utimesSync(path, 1e9, 1e9); // a time that can be set again exactly
     const open = () => take(openInside(root, ["dir", "file.txt"], false, false, LARGEST_KEPT));
     await until(() => open().cached, "the file to be in the cache");
     assertEquals([open().text, openBelow(base).length], ["before", 0]);

@@ -55,15 +55,6 @@ export const SMALL_FILES: readonly Mutation[] = [
     only: { runtime: "deno", reason: "Deno gives the connection up" },
   },
   {
-    name: "a response's native part stays",
-    file: "http/send/lazy_response.ts",
-    search: "return Reflect.apply(get, this.real, []);",
-    replace: "return Reflect.apply(get, this, []);",
-    why: "Deno's methods would run on our object.",
-    tests: selection("server/serve_process.test.ts", "frees the responses"),
-    only: DENO_SERVE,
-  },
-  {
     name: "a field's value keeps its line ends",
     file: "http/headers.ts",
     search: 'return [name, value.replace(/^[\\t\\n\\r ]+|[\\t\\n\\r ]+$/g, "")];',
