@@ -249,7 +249,7 @@ for (const zeroCopy of [true, false]) {
           await client.steadily(RATE, 2 * LIMIT);
           const error = await ended;
           assert(error instanceof SendfileTimeoutError, String(error));
-          // The last acknowledgement comes up to a second before the last read.
+          // Counted from the call: the last acknowledgement is older than the last read.
           assert(performance.now() - began >= 2 * LIMIT, "it was ended early");
           assert(error.sent < CONTENT.length, String(error.sent));
         })
