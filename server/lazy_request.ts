@@ -1,4 +1,5 @@
 import { KEEP_FILE, type KeepFile } from "../http/keep_file.ts";
+import { standIn } from "../http/stand_in.ts";
 import type { Head } from "./request_head.ts";
 
 /** The data from which a request is made on demand. */
@@ -147,25 +148,6 @@ function prepare(): boolean {
     return behaves();
   } catch {
     return false;
-  }
-}
-
-/**
- * Makes instances of `lazy` pass for instances of `real`: `instanceof` holds, and each own property that the runtime
- * sets on its instances is read from the real object.
- */
-function standIn(lazy: { readonly real: object }, real: object, sample: object): void {
-  Object.setPrototypeOf(lazy, real);
-  delete (lazy as { constructor?: unknown }).constructor;
-  for (const symbol of Object.getOwnPropertySymbols(sample)) {
-    Object.defineProperty(lazy, symbol, {
-      get(this: { real: Inside }) {
-        return this.real[symbol];
-      },
-      set(this: { real: Inside }, value: unknown) {
-        this.real[symbol] = value;
-      },
-    });
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Fields } from "../headers.ts";
 import type { ResponsePlan } from "../file_response.ts";
+import { standIn } from "../stand_in.ts";
 
 /** A response that a server sends without creating a real `Response`. */
 export interface KeptResponse {
@@ -83,14 +84,12 @@ function prepare(): boolean {
 }
 
 /**
- * Makes `instanceof` hold, runs each member on the real object, and reads each own property that the runtime sets on
- * its instances from there. The runtime's methods must not have ours as `this`: Deno 2.9 unregisters a response from a
- * FinalizationRegistry by that object, and would free its native part twice (the process aborts). Functions that take
- * a Response, such as `cache.put`, find a real one's properties.
+ * As {@link standIn}, and runs each member on the real object. The runtime's methods must not have ours as `this`: Deno
+ * 2.9 unregisters a response from a FinalizationRegistry by that object, and would free its native part twice (the
+ * process aborts).
  */
 function forward(lazy: Lazy, real: Response, sample: Response): void {
-  Object.setPrototypeOf(lazy, real);
-  delete (lazy as { constructor?: unknown }).constructor;
+  standIn(lazy, real, sample);
   for (const key of Reflect.ownKeys(real)) {
     if (key === "constructor" || Object.hasOwn(lazy, key)) continue;
     const { get, value } = Object.getOwnPropertyDescriptor(real, key)!;
@@ -108,19 +107,7 @@ function forward(lazy: Lazy, real: Response, sample: Response): void {
       });
     }
   }
-  for (const symbol of Object.getOwnPropertySymbols(sample)) {
-    Object.defineProperty(lazy, symbol, {
-      get(this: Lazy) {
-        return (this.real as unknown as Inside)[symbol];
-      },
-      set(this: Lazy, value: unknown) {
-        (this.real as unknown as Inside)[symbol] = value;
-      },
-    });
-  }
 }
-
-type Inside = Record<symbol, unknown>;
 
 interface Lazy {
   readonly real: Response;
