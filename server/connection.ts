@@ -6,7 +6,6 @@ import { planText, REASONS, type ResponsePlan } from "../http/file_response.ts";
 import { httpDate } from "../http/rfc9110/date.ts";
 import { isFileBody } from "../http/root/open_file.ts";
 import type { ResolvedOptions } from "../http/options.ts";
-import { bytesOf } from "../http/send/parts.ts";
 import { stallLimit } from "../http/send/stall.ts";
 import { FROM_CACHE, type Outcome, problemOf, type Sent, transmit } from "../http/send/socket.ts";
 import { yieldToEventLoop } from "../runtime.ts";
@@ -16,8 +15,8 @@ import { timedOut } from "../transfer/transfer.ts";
 import type { ConnectionLimitOptions, ConnectionLimits, LimitedConnection } from "./connection_limits.ts";
 import { type Head, type Malformed, parseHead } from "./request_head.ts";
 import { Reader } from "./reader.ts";
-import { join, type Reply } from "./reply.ts";
-import { giveUpReply, type Outlet, sendReply } from "./send_reply.ts";
+import type { Reply } from "./reply.ts";
+import { giveUpReply, type Outlet, sendBytes, sendReply } from "./send_reply.ts";
 import type { Transport } from "./transport.ts";
 
 /** What a server serves, and its callbacks. */
@@ -40,12 +39,6 @@ export interface Site extends ConnectionLimitOptions {
   /** Called with a line for the log about something that clients caused, such as a reached limit. */
   onWarning?(line: string): void;
 }
-
-/**
- * Bytes of a body that are sent together with the head, so that a small body takes one write. A listing may have
- * millions.
- */
-const WITH_HEAD = 64 * 1024;
 
 /** The connection of a request, as a site may use it. */
 export interface Exchange {
@@ -72,8 +65,6 @@ type Persistence = "close" | "keep-alive" | undefined;
 
 /** Bytes of a request's body that are skipped. If the body is longer, the connection is closed. */
 const MAX_SKIPPED = 64 * 1024;
-
-const NOTHING = new Uint8Array(0);
 
 /** Milliseconds that we wait for a request in transit when the server stops. */
 const GRACE = 100;
@@ -451,22 +442,15 @@ export class Connection implements LimitedConnection, Exchange, HandedOver, Outl
   /** `cached`: how many bytes of the body come from the cache of small files. */
   #write(head: string, body: Uint8Array | string = "", cached?: number): Outcome | Promise<Outcome> {
     const content = typeof body === "string" ? Buffer.from(body) : body;
-    const sent = { bytes: cached ?? content.length, way: cached === undefined ? "-" : FROM_CACHE };
-    const all = join(head, content);
-    if (!all) return this.#writeLong(bytesOf(head), content, sent);
-    const written = this.transport.send?.(all) ?? 0;
-    return written === all.length ? sent : this.#writeLong(all.slice(written), NOTHING, sent);
-  }
-
-  async #writeLong(head: Uint8Array, content: Uint8Array, sent: Outcome): Promise<Outcome> {
-    try {
-      await this.write(Buffer.concat([head, content.subarray(0, WITH_HEAD)]));
-      await this.write(content.subarray(WITH_HEAD));
-      return sent;
-    } catch (error) {
+    const outcomeOf = (error: unknown): Outcome => {
+      if (error === undefined) {
+        return { bytes: cached ?? content.length, way: cached === undefined ? "-" : FROM_CACHE };
+      }
       const { aborted, reason } = this.#closed.signal; // Deno reports its own close as "operation canceled"
       return { bytes: 0, way: "-", problem: problemOf(aborted ? reason : error) };
-    }
+    };
+    const sending = sendBytes(head, content, this);
+    return sending instanceof Promise ? sending.then(outcomeOf) : outcomeOf(sending);
   }
 }
 

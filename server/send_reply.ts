@@ -58,12 +58,30 @@ function connectionLine({ old, last, saysClose }: Reply, connection: string | un
   return connection === undefined ? "" : `connection: ${connection}\r\n`;
 }
 
-function sendBytes(head: string, body: Uint8Array | undefined, outlet: Outlet): unknown | Promise<unknown> {
-  const all = join(head, body) ?? Buffer.concat([bytesOf(head), body ?? NOTHING]);
+/**
+ * Sends a head and the bytes behind it, in one write if they fit. Resolves to undefined, or to the problem if they were
+ * not sent completely.
+ */
+export function sendBytes(
+  head: string,
+  body: Uint8Array | undefined,
+  outlet: Pick<Outlet, "transport" | "write">,
+): unknown | Promise<unknown> {
+  const all = join(head, body);
+  if (all === undefined) return writeLong(head, body ?? NOTHING, outlet).then(nothing, itself);
   const sent = outlet.transport.send?.(all) ?? 0;
   if (sent === all.length) return undefined;
   return outlet.write(all.slice(sent)).then(nothing, itself);
 }
+
+/** Only the first bytes of the body are copied: a listing may have millions. */
+async function writeLong(head: string, body: Uint8Array, outlet: Pick<Outlet, "write">): Promise<void> {
+  await outlet.write(Buffer.concat([bytesOf(head), body.subarray(0, WITH_HEAD)]));
+  if (body.length > WITH_HEAD) await outlet.write(body.subarray(WITH_HEAD));
+}
+
+/** Bytes of a long body that are sent together with the head. */
+const WITH_HEAD = 64 * 1024;
 
 const NOTHING = new Uint8Array(0);
 const nothing = () => undefined;
