@@ -33,6 +33,20 @@ export function readNow(fd: number, into: Uint8Array, position: number): number 
   }
 }
 
+/**
+ * Reads until `into` is full or the file ends, in this thread: a read may be short in the middle of a file (a signal, a
+ * network file system). Returns the number of bytes.
+ */
+export function readFully(fd: number, into: Uint8Array, position: number): number {
+  let at = 0;
+  while (at < into.length) {
+    const bytes = readNow(fd, into.subarray(at), position + at);
+    if (bytes === 0) break;
+    at += bytes;
+  }
+  return at;
+}
+
 /** Whether a signal interrupted a read before its first byte (EINTR), which happens on NFS and FUSE. */
 function isInterrupted(error: unknown): boolean {
   return (error as { code?: string }).code === "EINTR";

@@ -21,7 +21,7 @@ import {
   valueOf,
 } from "./headers.ts";
 import type { HeaderFields } from "../types.ts";
-import { assemble, countOf, multipart } from "./rfc9110/multipart.ts";
+import { assemble, countOf, multipart, type Parts } from "./rfc9110/multipart.ts";
 import { largestCached, type ResolvedOptions } from "./options.ts";
 import { openCached } from "./root/small_file_cache.ts";
 import { acceptedEncodings, type Encoding } from "./rfc9110/content_coding.ts";
@@ -194,11 +194,20 @@ function planContent(
     });
     if (!isFileBody(plan.body)) return plan;
     body = plan.body;
-    return sent.content ? { ...plan, body: assemble(body, sent.content), cached: countOf(body) } : plan;
+    return sent.content ? { ...plan, body: takeParts(body, sent.content), cached: countOf(body) } : plan;
   } finally {
     if (sent !== file) closeFile(file);
     if (!body) closeFile(sent);
   }
+}
+
+/** The bytes of a body whose parts are ranges of `content`. A single range is a view, not a copy. */
+function takeParts(body: Parts, content: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const [{ offset, count }] = body.parts;
+  if (body.parts.length === 1) return content.subarray(offset, offset + count);
+  return assemble(body, new Uint8Array(body.length), (into, offset) => {
+    into.set(content.subarray(offset, offset + into.length));
+  });
 }
 
 /** The sibling in the encoding that the client prefers. */

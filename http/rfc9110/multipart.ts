@@ -50,20 +50,21 @@ export function countOf({ parts }: Pick<Parts, "parts">): number {
 
 const text = new TextEncoder();
 
-/** The bytes of a body whose parts are ranges of `content`. A single range without a header is a view, not a copy. */
+/**
+ * Puts a body together in the first bytes of `into`, and returns these. `fill` writes the file's bytes from `offset` on
+ * to a part of `into`.
+ */
 export function assemble(
   { parts, trailer, length }: Parts,
-  content: Uint8Array<ArrayBuffer>,
+  into: Uint8Array<ArrayBuffer>,
+  fill: (into: Uint8Array<ArrayBuffer>, offset: number) => void,
 ): Uint8Array<ArrayBuffer> {
-  const [{ offset, count, header }] = parts;
-  if (parts.length === 1 && header === "" && trailer === "") return content.subarray(offset, offset + count);
-  const bytes = new Uint8Array(length);
   let at = 0;
-  for (const { offset, count, header } of parts) {
-    at += text.encodeInto(header, bytes.subarray(at)).written;
-    bytes.set(content.subarray(offset, offset + count), at);
+  for (const { header, offset, count } of parts) {
+    if (header !== "") at += text.encodeInto(header, into.subarray(at)).written;
+    fill(into.subarray(at, at + count), offset);
     at += count;
   }
-  text.encodeInto(trailer, bytes.subarray(at));
-  return bytes;
+  if (trailer !== "") text.encodeInto(trailer, into.subarray(at));
+  return into.subarray(0, length);
 }

@@ -117,8 +117,8 @@ export function openInside(
     if (real !== undefined && (known !== undefined || followSymlinks || isInside(real, root))) {
       if (found.kind === "file") {
         if (known === undefined && told !== undefined && !followSymlinks) saw(root, path, found, real);
-        const file = { ...found, real };
-        return { ...(hot && keepFile(path, file, largestCached, within) || file), names };
+        const kept = hot ? keepFile(path, { ...found, real }, largestCached, within) : undefined;
+        return { ...(kept ?? found), real, names };
       }
       fs.closeSync(found.fd);
       return { kind: "directory", path };

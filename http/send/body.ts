@@ -1,7 +1,8 @@
 import * as fs from "node:fs";
 import { rememberInMemory } from "../../files/in_memory.ts";
-import { canRead, readAway, readNow } from "../../files/read_file.ts";
+import { canRead, readAway, readFully } from "../../files/read_file.ts";
 import { aheadOf, pieceOf, sleepWhile } from "../../transfer/rate_limit.ts";
+import { assemble } from "../rfc9110/multipart.ts";
 import type { FileBody } from "../root/open_file.ts";
 
 /** Bytes read at a time from a file that is streamed. */
@@ -26,30 +27,15 @@ export function readWhole(
   body: FileBody,
   scratch?: Uint8Array<ArrayBuffer>,
 ): Uint8Array<ArrayBuffer> | Promise<Uint8Array<ArrayBuffer>> {
-  const { file, parts, trailer, length } = body;
+  const { file, parts, length } = body;
   const isAtOnce = parts.every(({ offset, count }) => canRead(file, offset, offset + count));
   if (!isAtOnce) return readWholeAway(body);
-  const into = scratch ?? new Uint8Array(length);
   try {
-    let at = 0;
-    for (const { header, offset, count } of parts) {
-      if (header !== "") at += text.encodeInto(header, into.subarray(at)).written;
-      readExactly(file.fd, into.subarray(at, at + count), offset);
-      at += count;
-    }
-    if (trailer !== "") text.encodeInto(trailer, into.subarray(at));
-    return into.subarray(0, length);
+    return assemble(body, scratch ?? new Uint8Array(length), (into, offset) => {
+      if (readFully(file.fd, into, offset) < into.length) throw new TruncatedError();
+    });
   } finally {
     fs.closeSync(file.fd);
-  }
-}
-
-/** Reads until `into` is full: a read may be short in the middle of a file (a signal, a network file system). */
-function readExactly(fd: number, into: Uint8Array, offset: number): void {
-  for (let at = 0; at < into.length;) {
-    const bytes = readNow(fd, into.subarray(at), offset + at);
-    if (bytes === 0) throw new TruncatedError();
-    at += bytes;
   }
 }
 
