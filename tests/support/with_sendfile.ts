@@ -8,7 +8,7 @@ import type { Duplex } from "node:stream";
 import { type BodyWay, serveDir, withSendfile } from "../../http/mod.ts";
 import { sendfileStats } from "../../mod.ts";
 import { bytes, descriptors, folder, openBelow } from "./data.ts";
-import { Client, type Reply, request } from "./http_client.ts";
+import { assertSame, Client, type Reply, request } from "./http_client.ts";
 import { MIB, until } from "./site.ts";
 import { codeOf } from "../../reasons.ts";
 
@@ -229,4 +229,19 @@ export async function waitingClient({ port }: Place): Promise<Client> {
   await client.begun();
   await until(() => sendfileStats().waits > waits, "the transfer to wait for its reader");
   return client;
+}
+
+/** A client that has got the beginning of huge.bin, and reads no more for now. */
+export async function beginHuge({ port }: Place): Promise<Client> {
+  const client = await Client.to(port);
+  client.send(request("/huge.bin"));
+  await client.begun();
+  return client;
+}
+
+/** Reads the response of {@link beginHuge} to the end of the connection: the file, and nothing behind it. */
+export async function takeHuge(client: Client): Promise<void> {
+  client.socket.resume();
+  assertSame((await client.reply()).body, HUGE, "the file");
+  assertEquals((await client.rest()).length, 0);
 }

@@ -11,6 +11,7 @@ import { assertSame, Client, parseMultipart, request } from "../../support/http_
 import { MIB, until } from "../../support/site.ts";
 import {
   assertMoved,
+  beginHuge,
   DENO,
   FIRST,
   HUGE,
@@ -19,6 +20,7 @@ import {
   SENDFILE,
   serving,
   sockets,
+  takeHuge,
   waitingClient,
   withFiles,
 } from "../../support/with_sendfile.ts";
@@ -27,9 +29,7 @@ test("a client that reads late gets all by sendfile", () =>
   serving(async (place) => {
     const client = await waitingClient(place);
     assertEquals((await only(place.port, request("/large.bin"))).status, 200); // others are served meanwhile
-    client.socket.resume();
-    assertSame((await client.reply()).body, HUGE, "the file");
-    assertEquals((await client.rest()).length, 0);
+    await takeHuge(client);
     client.close();
     assertEquals(place.ways, [SENDFILE, SENDFILE]);
     await until(() => place.completed.length === 2, "the requests to be over");
@@ -131,15 +131,11 @@ test(
   "a client that ends its own direction in the middle gets all by sendfile",
   () =>
     serving(async (place) => {
-      const client = await Client.to(place.port);
-      client.send(request("/huge.bin"));
-      await client.begun();
+      const client = await beginHuge(place);
       await until(() => place.ways.length > 0, "the transfer");
       client.finish();
       await until(() => place.completed.length > 0, "the server to give it up");
-      client.socket.resume();
-      assertSame((await client.reply()).body, HUGE, "the file");
-      assertEquals((await client.rest()).length, 0);
+      await takeHuge(client);
       client.close();
       assertMoved(place, HUGE.length);
     }),
@@ -150,9 +146,7 @@ for (const how of ["destroy", "resetAndDestroy"] as const) {
   test(`a client that leaves in the middle leaves nothing open (${how})`, () =>
     serving(async (place) => {
       for (let i = 0; i < 5; i++) {
-        const client = await Client.to(place.port);
-        client.send(request("/huge.bin"));
-        await client.begun();
+        const client = await beginHuge(place);
         await until(() => place.ways.length > i, "the transfer");
         client.socket[how]();
         await until(() => openBelow(place.root).length === 0, "the file to be closed");
@@ -211,16 +205,12 @@ test("a client that leaves before it is answered leaves nothing open", () => {
 
 test("a server that shuts down lets the transfer come to its end", () =>
   serving(async (place) => {
-    const client = await Client.to(place.port);
-    client.send(request("/huge.bin"));
-    await client.begun();
+    const client = await beginHuge(place);
     await until(() => place.ways.length > 0, "the transfer");
     let over = false;
     place.shut = true;
     const shutdown = place.server.shutdown().then(() => over = true);
-    client.socket.resume();
-    assertSame((await client.reply()).body, HUGE, "the file");
-    assertEquals((await client.rest()).length, 0);
+    await takeHuge(client);
     await until(() => over, "the shutdown");
     await shutdown;
     client.close();
@@ -232,9 +222,7 @@ test(
   "a server that is aborted ends the transfer, and the client sees that it is short",
   () =>
     serving(async (place) => {
-      const client = await Client.to(place.port);
-      client.send(request("/huge.bin"));
-      await client.begun();
+      const client = await beginHuge(place);
       await until(() => place.ways.length > 0, "the transfer");
       place.abort.abort();
       await place.server.finished;
